@@ -1,0 +1,2 @@
+//! underpass
+fn main() {}

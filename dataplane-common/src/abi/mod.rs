@@ -1,0 +1,118 @@
+//! The map ABI: names, keys, values and their version, defined once.
+//!
+//! Every value derives zerocopy's `IntoBytes`, which does not compile for a type with padding: no
+//! uninitialised byte is ever handed to the kernel, and equal values are equal bytes.
+//!
+//! Integers are in the host's byte order; [`Addr`], [`Mac`] and what else is a byte array is as on
+//! the wire.
+
+#[cfg(feature = "aya")]
+mod pod;
+mod values;
+
+pub use values::{Config, Counter, Endpoint, NextHop, NextHopKind, Peer, Workload, flags};
+
+/// Version of everything in this module; part of the pin path, since pinned maps are reused
+/// without any check of their layout.
+pub const VERSION: u32 = 1;
+
+/// An IPv4 address in network byte order.
+pub type Addr = [u8; 4];
+
+/// An Ethernet address.
+pub type Mac = [u8; 6];
+
+/// Names of the maps: in the object file, as pins, and in error messages.
+pub mod maps {
+    /// Longest-prefix table: destination -> id of a next hop (`u32`).
+    pub const ROUTES: &str = "ROUTES";
+    /// Array by next-hop id: which of the two entries of [`NEXT_HOPS`] is live (`u32`, 0 or 1).
+    pub const NEXT_HOP_LIVE: &str = "NEXT_HOP_LIVE";
+    /// Array of [`super::NextHop`]: id `n` owns entries `2n` and `2n + 1`.
+    pub const NEXT_HOPS: &str = "NEXT_HOPS";
+    /// Hash: address of a local pod -> [`super::Endpoint`].
+    pub const ENDPOINTS: &str = "ENDPOINTS";
+    /// Hash: interface index of a workload -> [`super::Workload`].
+    pub const WORKLOADS: &str = "WORKLOADS";
+    /// Hash: outer address of another node -> [`super::Peer`].
+    pub const PEERS: &str = "PEERS";
+    /// Array of one [`super::Config`].
+    pub const CONFIG: &str = "CONFIG";
+    /// Per-CPU array of [`super::Counter`], indexed by [`super::counter_index`].
+    pub const COUNTERS: &str = "COUNTERS";
+
+    /// Every map.
+    pub const ALL: [&str; 8] = [
+        ROUTES,
+        NEXT_HOP_LIVE,
+        NEXT_HOPS,
+        ENDPOINTS,
+        WORKLOADS,
+        PEERS,
+        CONFIG,
+        COUNTERS,
+    ];
+}
+
+/// Most routes the table takes.
+pub const MAX_ROUTES: u32 = 1 << 20;
+/// Most next hops; one a peer and pool.
+pub const MAX_NEXT_HOPS: u32 = 1 << 14;
+/// Most local pod addresses.
+pub const MAX_ENDPOINTS: u32 = 1 << 12;
+/// Most workload interfaces.
+pub const MAX_WORKLOADS: u32 = 1 << 12;
+/// Most peers.
+pub const MAX_PEERS: u32 = 1 << 14;
+/// Most gateway addresses that proxy ARP answers for.
+pub const MAX_GATEWAYS: usize = 4;
+
+/// A place where a program sits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u32)]
+pub enum Hook {
+    /// TC ingress of the host side of a pod's veth: what a pod sends.
+    FromWorkload = 0,
+    /// TC ingress of an uplink: what the wire brings.
+    FromUplink = 1,
+    /// TC egress of the carrier: what the host's stack sends to remote pods.
+    FromStack = 2,
+    /// TC ingress of the carrier: what the kernel's own VXLAN receiver decapsulated.
+    FromCarrier = 3,
+}
+
+impl Hook {
+    /// Every hook, in the order of its number.
+    pub const ALL: [Self; 4] = [
+        Self::FromWorkload,
+        Self::FromUplink,
+        Self::FromStack,
+        Self::FromCarrier,
+    ];
+
+    /// Name of the hook, and of its program.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::FromWorkload => "from_workload",
+            Self::FromUplink => "from_uplink",
+            Self::FromStack => "from_stack",
+            Self::FromCarrier => "from_carrier",
+        }
+    }
+}
+
+/// Counters a hook has room for.
+pub const COUNTERS_PER_HOOK: u32 = 64;
+/// Entries of the counter map.
+pub const MAX_COUNTERS: u32 = COUNTERS_PER_HOOK * 4;
+
+/// Where `reason` is counted at `hook`.
+#[inline(always)]
+#[must_use]
+pub const fn counter_index(hook: Hook, reason: crate::reason::Reason) -> u32 {
+    hook as u32 * COUNTERS_PER_HOOK + reason as u32
+}
+
+const _: () = assert!(crate::reason::Reason::ALL.len() <= COUNTERS_PER_HOOK as usize);
+const _: () = assert!(Hook::ALL.len() * COUNTERS_PER_HOOK as usize == MAX_COUNTERS as usize);

@@ -1,0 +1,15 @@
+//! `aya::Pod` for what userspace reads and writes.
+
+use super::values::{Config, Counter, Endpoint, NextHop, Peer, Workload};
+
+macro_rules! pod {
+    ($($type:ty),+) => {
+        $(
+            // SAFETY: zerocopy derived that every bit pattern is a value (`FromBytes`) and that
+            // there is no padding (`IntoBytes`); the types are `Copy` and hold no pointers.
+            unsafe impl aya::Pod for $type {}
+        )+
+    };
+}
+
+pod!(Config, Counter, Endpoint, NextHop, Peer, Workload);

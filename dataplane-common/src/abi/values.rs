@@ -1,0 +1,157 @@
+//! The values of the maps.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use super::{Addr, MAX_GATEWAYS, Mac};
+
+/// Bits of [`Config::flags`].
+pub mod flags {
+    /// Outer UDP checksums are computed. BPF cannot do that for an offloaded packet, so VXLAN is
+    /// then encapsulated by the carrier, the kernel's own device.
+    pub const VXLAN_CHECKSUM: u32 = 1 << 0;
+}
+
+/// What every program has to know about this node.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Config {
+    /// This node's address: the only outer destination that is decapsulated.
+    pub node: Addr,
+    /// VXLAN network identifier, 24 bits.
+    pub vni: u32,
+    /// [`flags`].
+    pub flags: u32,
+    /// Interface index of the carrier.
+    pub carrier: u32,
+    /// UDP port of VXLAN, in network byte order.
+    pub vxlan_port: [u8; 2],
+    /// This node's VTEP: the inner source of VXLAN, and the carrier's own address.
+    pub vtep_mac: Mac,
+    /// Addresses that proxy ARP answers for; `0.0.0.0` is an empty place.
+    pub gateways: [Addr; MAX_GATEWAYS],
+}
+
+/// What kind of next hop a [`NextHop`] is. Zero is what an array entry holds that nobody wrote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum NextHopKind {
+    /// On this node: its pods and its own addresses.
+    Local = 1,
+    /// Dropped in silence.
+    Blackhole = 2,
+    /// Routed to the peer as it is.
+    Direct = 3,
+    /// IP in IP, RFC 2003.
+    Ipip = 4,
+    /// VXLAN, RFC 7348.
+    Vxlan = 5,
+}
+
+impl NextHopKind {
+    /// The kind that `byte` stands for.
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_byte(byte: u8) -> Option<Self> {
+        match byte {
+            1 => Some(Self::Local),
+            2 => Some(Self::Blackhole),
+            3 => Some(Self::Direct),
+            4 => Some(Self::Ipip),
+            5 => Some(Self::Vxlan),
+            _ => None,
+        }
+    }
+
+    /// Whether packets leave this node.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_remote(self) -> bool {
+        matches!(self, Self::Direct | Self::Ipip | Self::Vxlan)
+    }
+}
+
+/// Where packets to a prefix go. Never changed in place while it is live: see
+/// [`super::maps::NEXT_HOP_LIVE`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct NextHop {
+    /// A [`NextHopKind`], or 0 for none.
+    pub kind: u8,
+    /// Zero.
+    pub reserved: u8,
+    /// Longest IP packet, before encapsulation, that fits.
+    pub mtu: u16,
+    /// Interface index of the uplink.
+    pub ifindex: u32,
+    /// Address of the node that owns the prefix: the outer destination.
+    pub peer: Addr,
+    /// Neighbour on the uplink: the peer itself, or the router before it.
+    pub gateway: Addr,
+    /// Outer source.
+    pub source: Addr,
+    /// The peer's VTEP: the inner destination of VXLAN.
+    pub vtep_mac: Mac,
+    /// Zero.
+    pub padding: [u8; 2],
+}
+
+impl NextHop {
+    /// The kind, where the entry is in use.
+    #[inline(always)]
+    #[must_use]
+    pub const fn kind(&self) -> Option<NextHopKind> {
+        NextHopKind::from_byte(self.kind)
+    }
+}
+
+/// A pod on this node, by its address.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Endpoint {
+    /// Interface index of the host side of the pod's veth.
+    pub ifindex: u32,
+    /// MTU of that interface.
+    pub mtu: u32,
+    /// The pod's Ethernet address; zero while it is not resolved.
+    pub mac: Mac,
+    /// The host side's Ethernet address.
+    pub host_mac: Mac,
+}
+
+/// An interface that pods send from.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Workload {
+    /// The host side's Ethernet address: what proxy ARP answers with.
+    pub mac: Mac,
+    /// Zero.
+    pub padding: [u8; 2],
+}
+
+/// Another node, by its address.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Peer {
+    /// The node's own address inside the tunnel; `0.0.0.0` for none.
+    pub tunnel: Addr,
+    /// The node's VTEP.
+    pub vtep_mac: Mac,
+    /// Zero.
+    pub padding: [u8; 2],
+}
+
+/// What was counted for one reason at one hook, by one CPU.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+pub struct Counter {
+    /// Packets; a segmentation-offloaded one counts once.
+    pub packets: u64,
+    /// Bytes from the Ethernet header on, as the packet arrived.
+    pub bytes: u64,
+}

@@ -1,0 +1,70 @@
+//! Proxy ARP: pods ask for their gateway, and the program answers.
+//!
+//! Calico gives every pod the gateway 169.254.1.1, which no interface has; the kernel's own proxy
+//! ARP would answer for it only where the node has a route to it, and late.
+
+use network_types::arp::ArpHdr;
+
+use crate::{
+    abi::{Addr, Config, Mac},
+    headers::{ETHERNET_LEN, ETHERTYPE_ARP, ETHERTYPE_IPV4, EthernetHeader},
+    packet::Packet,
+    reason::Reason,
+};
+
+const HARDWARE_ETHERNET: [u8; 2] = [0, 1];
+const REQUEST: [u8; 2] = [0, 1];
+const REPLY: [u8; 2] = [0, 2];
+const UNSPECIFIED: Addr = [0; 4];
+
+/// Whether a frame with Ethernet header `ethernet` is a pod's question for one of its gateways:
+/// broadcast or unicast (RFC 826, RFC 1122 section 2.3.2.1). Probes for duplicates have no sender
+/// address and announcements ask for their own (RFC 5227): neither is answered.
+#[inline(always)]
+pub fn asks_for_gateway<P: Packet>(packet: &P, config: &Config) -> Result<(), Reason> {
+    let arp: &ArpHdr = packet.header(ETHERNET_LEN).ok_or(Reason::ArpOther)?;
+    let is_request = arp.htype == HARDWARE_ETHERNET
+        && arp.ptype == ETHERTYPE_IPV4
+        && arp.hlen == 6
+        && arp.plen == 4
+        && arp.oper == REQUEST;
+    if !is_request || arp.spa == UNSPECIFIED || arp.spa == arp.tpa || is_group(arp.sha) {
+        return Err(Reason::ArpOther);
+    }
+    if arp.tpa != UNSPECIFIED && is_gateway(config, arp.tpa) {
+        Ok(())
+    } else {
+        Err(Reason::ArpOther)
+    }
+}
+
+/// Turns a request into the reply that `mac` has the address asked for.
+#[inline(always)]
+pub fn answer<P: Packet>(packet: &mut P, mac: Mac) -> Result<(), Reason> {
+    let arp: &mut ArpHdr = packet.header_mut(ETHERNET_LEN).ok_or(Reason::Rewrite)?;
+    let (asker_mac, asker, asked) = (arp.sha, arp.spa, arp.tpa);
+    arp.oper = REPLY;
+    arp.sha = mac;
+    arp.spa = asked;
+    arp.tha = asker_mac;
+    arp.tpa = asker;
+    let ethernet: &mut EthernetHeader = packet.header_mut(0).ok_or(Reason::Rewrite)?;
+    *ethernet = EthernetHeader {
+        destination: asker_mac,
+        source: mac,
+        ethertype: ETHERTYPE_ARP,
+    };
+    Ok(())
+}
+
+#[inline(always)]
+fn is_gateway(config: &Config, address: Addr) -> bool {
+    let [a, b, c, d] = config.gateways;
+    address == a || address == b || address == c || address == d
+}
+
+/// Whether a frame to `mac` goes to more than one interface (IEEE 802: the first bit on the wire).
+#[inline(always)]
+const fn is_group(mac: Mac) -> bool {
+    mac[0] & 1 != 0
+}

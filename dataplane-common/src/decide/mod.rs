@@ -1,0 +1,171 @@
+//! From facts and tables to a verdict; one function for each hook.
+//!
+//! Invariant: a packet is decided upon by its inner headers *before* anything is changed, so that
+//! leaving it to the stack untouched is always possible.
+
+mod from_carrier;
+mod from_stack;
+mod from_uplink;
+mod from_workload;
+mod tunnelled;
+
+pub use from_carrier::from_carrier;
+pub use from_stack::from_stack;
+pub use from_uplink::from_uplink;
+pub use from_workload::from_workload;
+pub use tunnelled::TunnelKey;
+
+use crate::{
+    abi::{Endpoint, Mac, NextHop, NextHopKind, flags},
+    packet::{Packet, Tunnel},
+    parse::{self, Ipv4},
+    reason::Reason,
+    tables::Tables,
+};
+
+/// What is to be done with a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict<'t> {
+    /// Nothing: it goes to the stack untouched or is dropped, as [`Reason::action`] says.
+    Leave(Reason),
+    /// Answer the ARP request with this address.
+    AnswerArp(Mac),
+    /// Hand it to a local pod, out of the tunnel it came in.
+    Deliver(&'t Endpoint, Arrival),
+    /// Send it to another node.
+    Send(Send<'t>),
+    /// Take it out of its tunnel and hand it to the stack, on the carrier's ingress.
+    Inject(Decap, Reason),
+    /// Let the carrier, the kernel's device, encapsulate it for this next hop.
+    CarrierEncap(&'t NextHop),
+}
+
+impl Verdict<'_> {
+    /// What the packet is counted as.
+    #[inline(always)]
+    #[must_use]
+    pub const fn reason(&self) -> Reason {
+        match self {
+            Self::Leave(reason) | Self::Inject(_, reason) => *reason,
+            Self::AnswerArp(_) => Reason::ArpAnswered,
+            Self::Deliver(_, arrival) => arrival.reason(),
+            Self::Send(send) => match send.encap {
+                None => Reason::SentDirect,
+                Some(Tunnel::Ipip) => Reason::SentIpip,
+                Some(Tunnel::Vxlan) => Reason::SentVxlan,
+            },
+            Self::CarrierEncap(_) => Reason::KernelEncap,
+        }
+    }
+}
+
+/// How a packet for a local pod came to this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// From another pod on it.
+    Local,
+    /// From the wire, as it is.
+    Direct,
+    /// From the wire, in a tunnel.
+    Tunnelled(Decap),
+}
+
+impl Arrival {
+    const fn reason(self) -> Reason {
+        match self {
+            Self::Local => Reason::DeliveredLocal,
+            Self::Direct => Reason::ReceivedDirect,
+            Self::Tunnelled(decap) => match decap.tunnel {
+                Tunnel::Ipip => Reason::ReceivedIpip,
+                Tunnel::Vxlan => Reason::ReceivedVxlan,
+            },
+        }
+    }
+}
+
+/// Headers to remove, and what to carry over from them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decap {
+    /// Which headers.
+    pub tunnel: Tunnel,
+    /// The inner TOS byte afterwards: ECN by RFC 6040.
+    pub tos: u8,
+}
+
+/// A packet on its way to another node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Send<'t> {
+    /// Where to.
+    pub next_hop: &'t NextHop,
+    /// In what.
+    pub encap: Option<Tunnel>,
+    /// The packet's own header, from which the outer one is made.
+    pub ip: Ipv4,
+    /// The packet's ports: the entropy of the outer source port.
+    pub ports: [u8; 4],
+    /// Whether this node forwards it (and counts its TTL down), rather than being its origin.
+    pub forwarded: bool,
+}
+
+/// The packet `ip`, whose header is at [`parse::IP`], to a remote `next_hop`.
+#[inline(always)]
+fn send<'t, P: Packet, T: Tables>(
+    packet: &P,
+    tables: &T,
+    ip: Ipv4,
+    next_hop: &'t NextHop,
+    forwarded: bool,
+) -> Result<Verdict<'t>, Reason> {
+    let encap = match next_hop.kind().ok_or(Reason::NextHopUnset)? {
+        NextHopKind::Local => return Err(Reason::LocalAddress),
+        NextHopKind::Blackhole => return Err(Reason::Blackhole),
+        NextHopKind::Direct => None,
+        NextHopKind::Ipip => Some(Tunnel::Ipip),
+        NextHopKind::Vxlan => Some(Tunnel::Vxlan),
+    };
+    if parse::segment_length(packet, &ip, parse::IP)? > u32::from(next_hop.mtu) {
+        return Err(Reason::TooBig);
+    }
+    // The outer length field has 16 bits, and an aggregate of many segments may nearly fill it.
+    let overhead = encap.map_or(0, Tunnel::overhead);
+    if ip.total_length.checked_add(overhead).is_none() {
+        return Err(Reason::TooBig);
+    }
+    if encap == Some(Tunnel::Vxlan) {
+        let config = tables.config().ok_or(Reason::NoConfig)?;
+        if config.flags & flags::VXLAN_CHECKSUM != 0 {
+            return if forwarded {
+                Err(Reason::KernelEncap)
+            } else {
+                Ok(Verdict::CarrierEncap(next_hop))
+            };
+        }
+    }
+    Ok(Verdict::Send(Send {
+        next_hop,
+        encap,
+        ip,
+        ports: parse::ports(packet, &ip, parse::IP),
+        forwarded,
+    }))
+}
+
+/// The packet `ip`, whose header is at `offset`, to a local pod.
+#[inline(always)]
+fn deliver<'t, P: Packet>(
+    packet: &P,
+    ip: &Ipv4,
+    offset: usize,
+    endpoint: &'t Endpoint,
+    arrival: Arrival,
+) -> Result<Verdict<'t>, Reason> {
+    const UNRESOLVED: Mac = [0; 6];
+    ip.forwardable()?;
+    if endpoint.mac == UNRESOLVED {
+        return Err(Reason::Unresolved);
+    }
+    if parse::segment_length(packet, ip, offset)? > endpoint.mtu {
+        return Err(Reason::TooBig);
+    }
+    Ok(Verdict::Deliver(endpoint, arrival))
+}

@@ -1,0 +1,70 @@
+//! What identifies a flow.
+
+use crate::parse::Ipv4;
+
+/// UDP source port that carries a flow's entropy: packets of one flow have one port, and flows
+/// spread over the dynamic ports 49152 to 65535 (RFC 7348 section 5, RFC 6335).
+///
+/// It is made of the addresses and ports that were parsed anyway: `bpf_get_hash_recalc` would
+/// dissect the packet again.
+#[inline(always)]
+#[must_use]
+pub fn entropy_port(ip: &Ipv4, ports: [u8; 4]) -> [u8; 2] {
+    let mut hash = mix(0, ip.source);
+    hash = mix(hash, ip.destination);
+    hash = mix(hash, ports);
+    hash ^= u32::from(ip.protocol);
+    hash = hash.wrapping_mul(0x9e37_79b1);
+    // The upper bits of a product depend on all bits of its factors.
+    let [high, low, ..] = hash.to_be_bytes();
+    [high | 0xc0, low]
+}
+
+/// One step of a multiplicative hash (Knuth, TAOCP 6.4; the constant is 2^32 over the golden ratio).
+#[inline(always)]
+fn mix(hash: u32, bytes: [u8; 4]) -> u32 {
+    (hash ^ u32::from_ne_bytes(bytes))
+        .wrapping_mul(0x9e37_79b1)
+        .rotate_left(15)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn port(source: u32, destination: u32, source_port: u16) -> u16 {
+        let ip = Ipv4 {
+            source: source.to_be_bytes(),
+            destination: destination.to_be_bytes(),
+            protocol: 6,
+            ..Ipv4::default()
+        };
+        let [a, b] = source_port.to_be_bytes();
+        u16::from_be_bytes(entropy_port(&ip, [a, b, 0, 80]))
+    }
+
+    #[test]
+    fn ports_are_dynamic_ones() {
+        for n in 0..10_000u32 {
+            assert!(port(0x0af4_0002 + n, 0x0af4_0102, 40_000) >= 49_152);
+        }
+    }
+
+    /// Neighbouring pods and ports are what a cluster has; a mean of 16 flows a bucket, where a
+    /// Poisson distribution leaves its 99.99th percentile at 33.
+    #[test]
+    fn neighbouring_flows_spread_evenly() {
+        let mut buckets = BTreeMap::<u16, u32>::new();
+        for pod in 0..64u32 {
+            for source_port in 0..256u16 {
+                let port = port(0x0af4_0002 + pod, 0x0af4_0102, 32_768 + source_port);
+                *buckets.entry(port & 1023).or_default() += 1;
+            }
+        }
+        assert!(buckets.len() > 1020, "{} of 1024 buckets used", buckets.len());
+        let fullest = buckets.values().max().copied().unwrap_or_default();
+        assert!(fullest < 45, "{fullest} flows in one bucket");
+    }
+}

@@ -1,0 +1,144 @@
+//! A packet and tables in memory: what host tests and `underpass explain` decide upon.
+
+use std::{collections::BTreeMap, vec::Vec};
+
+use crate::{
+    abi::{Addr, Config, Endpoint, NextHop, Peer, Workload},
+    headers::{self, ETHERNET_LEN, Header},
+    packet::{Packet, Tunnel},
+    reason::Reason,
+    tables::Tables,
+};
+
+/// A frame in memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemoryPacket {
+    /// The bytes from the Ethernet header on.
+    pub bytes: Vec<u8>,
+    /// What [`Packet::is_to_interface`] answers.
+    pub to_interface: bool,
+    /// What [`Packet::has_vlan_tag`] answers.
+    pub vlan_tag: bool,
+    /// What [`Packet::gso_size`] answers.
+    pub gso_size: u32,
+    /// What [`Packet::is_checksum_verified`] answers.
+    pub checksum_verified: bool,
+}
+
+impl MemoryPacket {
+    /// An ordinary frame for the interface it arrived on.
+    #[must_use]
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self {
+            bytes,
+            to_interface: true,
+            vlan_tag: false,
+            gso_size: 0,
+            checksum_verified: false,
+        }
+    }
+}
+
+impl Packet for MemoryPacket {
+    fn header<T: Header>(&self, offset: usize) -> Option<&T> {
+        headers::at(&self.bytes, offset)
+    }
+
+    fn header_mut<T: Header>(&mut self, offset: usize) -> Option<&mut T> {
+        headers::at_mut(&mut self.bytes, offset)
+    }
+
+    fn len(&self) -> u32 {
+        u32::try_from(self.bytes.len()).unwrap_or(u32::MAX)
+    }
+
+    fn is_to_interface(&self) -> bool {
+        self.to_interface
+    }
+
+    fn has_vlan_tag(&self) -> bool {
+        self.vlan_tag
+    }
+
+    fn gso_size(&self) -> u32 {
+        self.gso_size
+    }
+
+    fn is_checksum_verified(&self) -> bool {
+        self.checksum_verified
+    }
+
+    fn encap_room(&mut self, tunnel: Tunnel) -> Result<(), Reason> {
+        if self.bytes.len() < ETHERNET_LEN {
+            return Err(Reason::NoRoom);
+        }
+        let room = std::iter::repeat_n(0, usize::from(tunnel.overhead()));
+        self.bytes.splice(ETHERNET_LEN..ETHERNET_LEN, room);
+        Ok(())
+    }
+
+    fn decap_room(&mut self, tunnel: Tunnel) -> Result<(), Reason> {
+        let end = ETHERNET_LEN + usize::from(tunnel.overhead());
+        if self.bytes.len() < end {
+            return Err(Reason::NoRoom);
+        }
+        self.bytes.drain(ETHERNET_LEN..end);
+        Ok(())
+    }
+}
+
+/// Tables in memory.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryTables {
+    /// The configuration, once written.
+    pub config: Option<Config>,
+    /// Routes by prefix length and network address.
+    pub routes: BTreeMap<(u8, Addr), NextHop>,
+    /// Local pods by address.
+    pub endpoints: BTreeMap<Addr, Endpoint>,
+    /// Workload interfaces by index.
+    pub workloads: BTreeMap<u32, Workload>,
+    /// Other nodes by address.
+    pub peers: BTreeMap<Addr, Peer>,
+}
+
+impl MemoryTables {
+    /// The longest prefix that covers `destination`, with its next hop.
+    #[must_use]
+    pub fn route_entry(&self, destination: Addr) -> Option<((u8, Addr), &NextHop)> {
+        (0..=32u8).rev().find_map(|length| {
+            let key = (length, network(destination, length));
+            self.routes.get(&key).map(|next_hop| (key, next_hop))
+        })
+    }
+}
+
+impl Tables for MemoryTables {
+    fn config(&self) -> Option<&Config> {
+        self.config.as_ref()
+    }
+
+    fn route(&self, destination: Addr) -> Option<&NextHop> {
+        self.route_entry(destination).map(|(_, next_hop)| next_hop)
+    }
+
+    fn endpoint(&self, address: Addr) -> Option<&Endpoint> {
+        self.endpoints.get(&address)
+    }
+
+    fn workload(&self, ifindex: u32) -> Option<&Workload> {
+        self.workloads.get(&ifindex)
+    }
+
+    fn peer(&self, address: Addr) -> Option<&Peer> {
+        self.peers.get(&address)
+    }
+}
+
+/// The first `length` bits of `address`.
+fn network(address: Addr, length: u8) -> Addr {
+    let mask = u32::MAX
+        .checked_shl(32 - u32::from(length))
+        .unwrap_or_default();
+    (u32::from_be_bytes(address) & mask).to_be_bytes()
+}

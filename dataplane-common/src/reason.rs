@@ -1,0 +1,135 @@
+//! Why a packet went where it went.
+//!
+//! One [`Reason`] is the error type of parsing and deciding, the index of the counter, the label of
+//! the metric and the word the command line prints. Every packet counts once at each hook it passes.
+
+/// What happens to a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Action {
+    /// A program carried it on.
+    Forward,
+    /// It went to the host's network stack.
+    Stack,
+    /// It was dropped.
+    Drop,
+}
+
+impl Action {
+    /// The word that is printed.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Forward => "forward",
+            Self::Stack => "stack",
+            Self::Drop => "drop",
+        }
+    }
+}
+
+macro_rules! reasons {
+    ($($variant:ident $action:ident $name:literal $description:literal)+) => {
+        /// Why a packet was forwarded, left to the stack or dropped.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        #[repr(u32)]
+        pub enum Reason {
+            $(#[doc = $description] $variant,)+
+        }
+
+        impl Reason {
+            /// Every reason, in the order of its number.
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
+
+            /// What happens to a packet for this reason: the one place that says so.
+            #[inline(always)]
+            #[must_use]
+            pub const fn action(self) -> Action {
+                match self {
+                    $(Self::$variant => Action::$action,)+
+                }
+            }
+
+            /// The word that is printed, and the label of the metric.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)+
+                }
+            }
+
+            /// One line for a person.
+            #[must_use]
+            pub const fn description(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $description,)+
+                }
+            }
+        }
+    };
+}
+
+reasons! {
+    ArpAnswered Forward "arp-answered" "a pod asked for its gateway and was answered"
+    DeliveredLocal Forward "delivered-local" "from a pod to a pod on this node"
+    SentDirect Forward "sent-direct" "to another node without encapsulation"
+    SentIpip Forward "sent-ipip" "to another node by IPIP"
+    SentVxlan Forward "sent-vxlan" "to another node by VXLAN"
+    ReceivedDirect Forward "received-direct" "from another node without encapsulation, to a pod"
+    ReceivedIpip Forward "received-ipip" "from another node by IPIP, to a pod"
+    ReceivedVxlan Forward "received-vxlan" "from another node by VXLAN, to a pod"
+
+    NoConfig Stack "no-config" "the agent has not written the configuration yet"
+    ArpOther Stack "arp-other" "ARP that is not a pod's question for its gateway"
+    NotIpv4 Stack "not-ipv4" "neither IPv4 nor ARP"
+    OtherHost Stack "other-host" "the frame is addressed to another interface, or to many"
+    VlanTag Stack "vlan-tag" "the frame has a VLAN tag"
+    Malformed Stack "malformed" "the IP header contradicts itself or the frame"
+    HeaderChecksum Stack "header-checksum" "the IP header's checksum is wrong"
+    BigTcp Stack "big-tcp" "a packet longer than its length field can say"
+    Options Stack "ip-options" "the IP header has options"
+    Fragment Stack "fragment" "a fragment of an IP packet"
+    TtlExpired Stack "ttl-expired" "the TTL would reach zero; the stack answers"
+    TooBig Stack "too-big" "longer than the path's MTU; the stack fragments or answers"
+    Multicast Stack "multicast" "multicast or broadcast"
+    NoRoute Stack "no-route" "no route in the table"
+    LocalAddress Stack "local-address" "an address of this node that is not a pod's"
+    NextHopUnset Stack "next-hop-unset" "the route's next hop is not written"
+    Unresolved Stack "unresolved" "the pod's Ethernet address is not known yet; the stack resolves it"
+    Hairpin Stack "hairpin" "from a pod to itself"
+    UnsupportedGso Stack "unsupported-gso" "a segmentation offload other than TCP and UDP"
+    NoRoom Stack "no-room" "the kernel did not make room for the outer headers"
+    NotForPod Stack "not-for-pod" "from the wire, to something that is not a local pod"
+    SourceOutside Stack "source-outside" "from the wire to a pod, from outside the cluster's routes"
+    NotOurTunnel Stack "not-our-tunnel" "another VXLAN network, or not VXLAN at all"
+    OuterChecksum Stack "outer-checksum" "the outer UDP checksum is not verified yet; the stack does it"
+    ForHost Stack "for-host" "out of a tunnel, for this node's own stack"
+    InnerNotIpv4 Stack "inner-not-ipv4" "a VXLAN frame that does not hold IPv4"
+    InnerOtherHost Stack "inner-other-host" "a VXLAN frame for another VTEP"
+    KernelEncap Stack "kernel-encap" "VXLAN that the kernel's device encapsulates"
+    Accepted Stack "accepted" "out of a tunnel, found right, left to the stack"
+
+    SpoofedSource Drop "spoofed-source" "a pod sent from an address that is not its own"
+    Blackhole Drop "blackhole" "a blackhole route"
+    UnknownPeer Drop "unknown-peer" "a tunnel packet from an address that is no node's"
+    ForeignSource Drop "foreign-source" "the inner source does not belong to the node that sent it"
+    ForeignDestination Drop "foreign-destination" "the inner destination is not on this node"
+    InnerMalformed Drop "inner-malformed" "the inner IP header contradicts itself or the frame"
+    Congestion Drop "congestion" "congestion was marked on a flow that does not understand it (RFC 6040)"
+    WrongNetwork Drop "wrong-network" "the kernel's device decapsulated another VXLAN network"
+    Rewrite Drop "rewrite" "the headers were out of reach after room was made"
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn numbers_are_places_in_all_and_names_are_unique() {
+        let mut names = BTreeSet::new();
+        for (index, reason) in Reason::ALL.iter().enumerate() {
+            assert_eq!(*reason as usize, index);
+            assert!(names.insert(reason.name()), "{} twice", reason.name());
+        }
+    }
+}

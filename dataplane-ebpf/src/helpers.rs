@@ -1,0 +1,151 @@
+//! Kernel helpers that aya-ebpf leaves raw, each wrapped once.
+
+use aya_ebpf::{
+    bindings::{
+        __sk_buff, BPF_CSUM_LEVEL_DEC, BPF_CSUM_LEVEL_QUERY, BPF_F_INGRESS, TC_ACT_SHOT,
+    },
+    helpers::generated::{
+        bpf_csum_level, bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer,
+        bpf_skb_adjust_room, bpf_skb_get_tunnel_key, bpf_skb_pull_data, bpf_skb_set_tunnel_key,
+    },
+};
+use dataplane_common::{abi::Addr, decide::TunnelKey};
+
+/// Address family of the neighbour in [`redirect_neigh`].
+const AF_INET: u32 = 2;
+
+/// `struct bpf_redir_neigh`, aligned as a helper's stack argument has to be.
+#[repr(C, align(8))]
+struct RedirectNeighbour {
+    family: u32,
+    address: Addr,
+    /// The rest of an IPv6 address.
+    unused: [u32; 3],
+}
+
+/// The first fields of `struct bpf_tunnel_key`; the kernel takes this length as it took it before
+/// the struct grew, on every version.
+#[repr(C, align(8))]
+struct RawTunnelKey {
+    id: u32,
+    /// In the host's byte order.
+    remote: u32,
+}
+
+/// Sends the packet out of `ifindex`.
+#[inline(always)]
+pub fn redirect(ifindex: u32) -> i32 {
+    // SAFETY: the helper takes integers only.
+    action(unsafe { bpf_redirect(ifindex, 0) })
+}
+
+/// Lets the packet arrive on `ifindex`.
+#[inline(always)]
+pub fn redirect_ingress(ifindex: u32) -> i32 {
+    // SAFETY: the helper takes integers only.
+    action(unsafe { bpf_redirect(ifindex, u64::from(BPF_F_INGRESS)) })
+}
+
+/// Lets the packet arrive on the peer of veth `ifindex`, in its namespace, without a queue between.
+#[inline(always)]
+pub fn redirect_peer(ifindex: u32) -> i32 {
+    // SAFETY: the helper takes integers only.
+    action(unsafe { bpf_redirect_peer(ifindex, 0) })
+}
+
+/// Sends the packet out of `ifindex` to neighbour `address`, whose link-layer address the kernel
+/// fills in, or resolves first.
+#[inline(always)]
+pub fn redirect_neighbour(ifindex: u32, address: Addr) -> i32 {
+    let mut parameters = RedirectNeighbour {
+        family: AF_INET,
+        address,
+        unused: [0; 3],
+    };
+    // SAFETY: the pointer is to a live `struct bpf_redir_neigh` (20 bytes) of at least that size.
+    action(unsafe {
+        bpf_redirect_neigh(
+            ifindex,
+            (&raw mut parameters).cast(),
+            size_of::<RedirectNeighbour>() as i32,
+            0,
+        )
+    })
+}
+
+/// Inserts (or, negative, removes) bytes behind the Ethernet header.
+#[inline(always)]
+pub fn adjust_room(skb: *mut __sk_buff, difference: i32, flags: u64) -> Result<(), ()> {
+    const BPF_ADJ_ROOM_MAC: u32 = 1;
+    // SAFETY: `skb` is the program's own context.
+    let result = unsafe { bpf_skb_adjust_room(skb, difference, BPF_ADJ_ROOM_MAC, flags) };
+    if result == 0 { Ok(()) } else { Err(()) }
+}
+
+/// Makes the first `length` bytes of the packet readable in place.
+#[inline(always)]
+pub fn pull_data(skb: *mut __sk_buff, length: u32) {
+    // A failure shows where the header is then out of reach.
+    // SAFETY: `skb` is the program's own context.
+    let _: i64 = unsafe { bpf_skb_pull_data(skb, length) };
+}
+
+/// Whether the device, or GRO, has verified the outermost checksum (`CHECKSUM_UNNECESSARY`).
+#[inline(always)]
+pub fn is_checksum_unnecessary(skb: *mut __sk_buff) -> bool {
+    // SAFETY: `skb` is the program's own context.
+    unsafe { bpf_csum_level(skb, u64::from(BPF_CSUM_LEVEL_QUERY)) >= 0 }
+}
+
+/// Tells the kernel that the outermost verified checksum is no longer in the packet.
+#[inline(always)]
+pub fn drop_checksum_level(skb: *mut __sk_buff) {
+    // It fails where nothing was verified, and then there is nothing to take back.
+    // SAFETY: `skb` is the program's own context.
+    let _: i64 = unsafe { bpf_csum_level(skb, u64::from(BPF_CSUM_LEVEL_DEC)) };
+}
+
+/// Where a VXLAN device in external mode says the packet came from; `None` where it did not come
+/// out of one.
+#[inline(always)]
+pub fn tunnel_key(skb: *mut __sk_buff) -> Option<TunnelKey> {
+    let mut key = RawTunnelKey { id: 0, remote: 0 };
+    // SAFETY: `skb` is the program's own context; the pointer is to as many live bytes as given.
+    let result = unsafe {
+        bpf_skb_get_tunnel_key(
+            skb,
+            (&raw mut key).cast(),
+            size_of::<RawTunnelKey>() as u32,
+            0,
+        )
+    };
+    (result == 0).then_some(TunnelKey {
+        remote: key.remote.to_be_bytes(),
+        vni: key.id,
+    })
+}
+
+/// Tells a VXLAN device in external mode where to send the packet, with outer checksum.
+#[inline(always)]
+pub fn set_tunnel_key(skb: *mut __sk_buff, key: TunnelKey) -> Result<(), ()> {
+    let mut key = RawTunnelKey {
+        id: key.vni,
+        remote: u32::from_be_bytes(key.remote),
+    };
+    // SAFETY: `skb` is the program's own context; the pointer is to as many live bytes as given.
+    let result = unsafe {
+        bpf_skb_set_tunnel_key(
+            skb,
+            (&raw mut key).cast(),
+            size_of::<RawTunnelKey>() as u32,
+            0,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(()) }
+}
+
+/// What a redirect helper returns is an action: the redirect, or a drop where it refuses.
+#[inline(always)]
+fn action(result: i64) -> i32 {
+    i32::try_from(result).unwrap_or(TC_ACT_SHOT)
+}

@@ -1,0 +1,170 @@
+//! A socket buffer as a [`Packet`]: the only bounds checks there are.
+
+use core::ptr;
+
+use aya_ebpf::{
+    bindings::{
+        __sk_buff, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L4_UDP,
+        BPF_F_ADJ_ROOM_FIXED_GSO, BPF_F_ADJ_ROOM_NO_CSUM_RESET,
+    },
+    programs::TcContext,
+};
+use dataplane_common::{
+    decide::TunnelKey,
+    headers::Header,
+    packet::{Packet, Tunnel},
+    reason::Reason,
+};
+
+use crate::helpers;
+
+/// `PACKET_HOST` of `linux/if_packet.h`.
+const PACKET_HOST: u32 = 0;
+
+/// `BPF_F_ADJ_ROOM_ENCAP_L2_ETH` of `linux/bpf.h`.
+const ENCAP_L2_ETH: u64 = 1 << 6;
+/// `BPF_F_ADJ_ROOM_ENCAP_L2(14)`: an inner Ethernet header.
+const ENCAP_L2_LENGTH: u64 = 14 << 56;
+
+/// Segments stay as they are, and so do checksums: both are right after the change.
+const KEEP: u64 = BPF_F_ADJ_ROOM_FIXED_GSO as u64 | BPF_F_ADJ_ROOM_NO_CSUM_RESET as u64;
+const ENCAP_IPIP: u64 = KEEP | BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 as u64;
+/// Without the inner Ethernet flag, drivers give up checksum and segmentation offload.
+const ENCAP_VXLAN: u64 =
+    ENCAP_IPIP | BPF_F_ADJ_ROOM_ENCAP_L4_UDP as u64 | ENCAP_L2_ETH | ENCAP_L2_LENGTH;
+
+/// The program's packet.
+pub struct SkbPacket {
+    skb: *mut __sk_buff,
+}
+
+impl SkbPacket {
+    /// The packet of `ctx`, with its first `headers` bytes in reach, or all where it is shorter.
+    /// They are pulled at once: pulling a part of a list of fragments breaks kernels before 6.16.
+    #[inline(always)]
+    pub fn new(ctx: &TcContext, headers: u32) -> Self {
+        let packet = Self { skb: ctx.skb.skb };
+        let wanted = packet.len().min(headers);
+        if packet.data() + wanted as usize > packet.data_end() {
+            helpers::pull_data(packet.skb, wanted);
+        }
+        packet
+    }
+
+    /// Index of the interface that the program sits on.
+    #[inline(always)]
+    pub fn ifindex(&self) -> u32 {
+        // SAFETY: `skb` is the program's own context, valid while it runs.
+        unsafe { (*self.skb).ifindex }
+    }
+
+    /// See [`helpers::tunnel_key`].
+    #[inline(always)]
+    pub fn tunnel_key(&self) -> Option<TunnelKey> {
+        helpers::tunnel_key(self.skb)
+    }
+
+    /// See [`helpers::set_tunnel_key`].
+    #[inline(always)]
+    pub fn set_tunnel_key(&mut self, key: TunnelKey) -> Result<(), Reason> {
+        helpers::set_tunnel_key(self.skb, key).map_err(|()| Reason::Rewrite)
+    }
+
+    /// Clears the firewall mark: the host's does not concern a pod.
+    #[inline(always)]
+    pub fn clear_mark(&mut self) {
+        // SAFETY: as in `ifindex`; the field may be written.
+        unsafe { (*self.skb).mark = 0 }
+    }
+
+    /// The address where the packet begins. Volatile: LLVM would otherwise keep the 32 bits of the
+    /// context's field, and the verifier refuse arithmetic on them.
+    #[inline(always)]
+    fn data(&self) -> usize {
+        // SAFETY: as in `ifindex`.
+        unsafe { ptr::read_volatile(&raw const (*self.skb).data) as usize }
+    }
+
+    /// The address where the bytes in reach end.
+    #[inline(always)]
+    fn data_end(&self) -> usize {
+        // SAFETY: as in `ifindex`.
+        unsafe { ptr::read_volatile(&raw const (*self.skb).data_end) as usize }
+    }
+
+    /// Where a `T` at `offset` is, if it ends within the bytes in reach.
+    #[inline(always)]
+    fn locate<T: Header>(&self, offset: usize) -> Option<usize> {
+        let () = T::ALIGNMENT_IS_ONE;
+        let start = self.data() + offset;
+        (start + size_of::<T>() <= self.data_end()).then_some(start)
+    }
+}
+
+impl Packet for SkbPacket {
+    #[inline(always)]
+    fn header<T: Header>(&self, offset: usize) -> Option<&T> {
+        // SAFETY: in bounds, and a `Header` may lie anywhere; what would move the bytes needs
+        // `&mut self` while the reference lives.
+        self.locate::<T>(offset)
+            .map(|address| unsafe { &*(address as *const T) })
+    }
+
+    #[inline(always)]
+    fn header_mut<T: Header>(&mut self, offset: usize) -> Option<&mut T> {
+        // SAFETY: as in `header`; the borrow is exclusive.
+        self.locate::<T>(offset)
+            .map(|address| unsafe { &mut *(address as *mut T) })
+    }
+
+    #[inline(always)]
+    fn len(&self) -> u32 {
+        // SAFETY: as in `ifindex`.
+        unsafe { (*self.skb).len }
+    }
+
+    #[inline(always)]
+    fn is_to_interface(&self) -> bool {
+        // SAFETY: as in `ifindex`.
+        unsafe { (*self.skb).pkt_type == PACKET_HOST }
+    }
+
+    #[inline(always)]
+    fn has_vlan_tag(&self) -> bool {
+        // SAFETY: as in `ifindex`.
+        unsafe { (*self.skb).vlan_present != 0 }
+    }
+
+    #[inline(always)]
+    fn gso_size(&self) -> u32 {
+        // SAFETY: as in `ifindex`.
+        unsafe { (*self.skb).gso_size }
+    }
+
+    /// A segmentation-offloaded packet was either aggregated by GRO, which verified the checksums,
+    /// or comes from this machine.
+    #[inline(always)]
+    fn is_checksum_verified(&self) -> bool {
+        self.gso_size() != 0 || helpers::is_checksum_unnecessary(self.skb)
+    }
+
+    #[inline(always)]
+    fn encap_room(&mut self, tunnel: Tunnel) -> Result<(), Reason> {
+        let flags = match tunnel {
+            Tunnel::Ipip => ENCAP_IPIP,
+            Tunnel::Vxlan => ENCAP_VXLAN,
+        };
+        helpers::adjust_room(self.skb, i32::from(tunnel.overhead()), flags)
+            .map_err(|()| Reason::NoRoom)
+    }
+
+    #[inline(always)]
+    fn decap_room(&mut self, tunnel: Tunnel) -> Result<(), Reason> {
+        helpers::adjust_room(self.skb, -i32::from(tunnel.overhead()), KEEP)
+            .map_err(|()| Reason::NoRoom)?;
+        if tunnel == Tunnel::Vxlan {
+            helpers::drop_checksum_level(self.skb);
+        }
+        Ok(())
+    }
+}

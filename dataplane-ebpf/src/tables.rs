@@ -1,0 +1,69 @@
+//! The BPF maps as [`Tables`].
+
+use aya_ebpf::{
+    bindings::BPF_F_NO_PREALLOC,
+    macros::map,
+    maps::{Array, HashMap, LpmTrie, lpm_trie::Key},
+};
+use dataplane_common::{
+    abi::{
+        Addr, Config, Endpoint, MAX_ENDPOINTS, MAX_NEXT_HOPS, MAX_PEERS, MAX_ROUTES, MAX_WORKLOADS,
+        NextHop, Peer, Workload,
+    },
+    tables::Tables,
+};
+
+#[map]
+static ROUTES: LpmTrie<Addr, u32> = LpmTrie::with_max_entries(MAX_ROUTES, BPF_F_NO_PREALLOC);
+#[map]
+static NEXT_HOP_LIVE: Array<u32> = Array::with_max_entries(MAX_NEXT_HOPS, 0);
+#[map]
+static NEXT_HOPS: Array<NextHop> = Array::with_max_entries(MAX_NEXT_HOPS * 2, 0);
+#[map]
+static ENDPOINTS: HashMap<Addr, Endpoint> = HashMap::with_max_entries(MAX_ENDPOINTS, 0);
+#[map]
+static WORKLOADS: HashMap<u32, Workload> = HashMap::with_max_entries(MAX_WORKLOADS, 0);
+#[map]
+static PEERS: HashMap<Addr, Peer> = HashMap::with_max_entries(MAX_PEERS, 0);
+#[map]
+static CONFIG: Array<Config> = Array::with_max_entries(1, 0);
+
+/// The maps of this object.
+pub struct Maps;
+
+/// The maps of this object.
+pub static MAPS: Maps = Maps;
+
+impl Tables for Maps {
+    #[inline(always)]
+    fn config(&self) -> Option<&Config> {
+        let config = CONFIG.get(0)?;
+        (config.node != [0; 4]).then_some(config)
+    }
+
+    #[inline(always)]
+    fn route(&self, destination: Addr) -> Option<&NextHop> {
+        let id = *ROUTES.get(Key::new(32, destination))?;
+        let live = *NEXT_HOP_LIVE.get(id)?;
+        NEXT_HOPS.get(id * 2 + (live & 1))
+    }
+
+    #[inline(always)]
+    fn endpoint(&self, address: Addr) -> Option<&Endpoint> {
+        // SAFETY: the entry may be replaced while it is read; the agent replaces whole entries,
+        // and the kernel frees the old one after the programs that saw it.
+        unsafe { ENDPOINTS.get(&address) }
+    }
+
+    #[inline(always)]
+    fn workload(&self, ifindex: u32) -> Option<&Workload> {
+        // SAFETY: as in `endpoint`.
+        unsafe { WORKLOADS.get(&ifindex) }
+    }
+
+    #[inline(always)]
+    fn peer(&self, address: Addr) -> Option<&Peer> {
+        // SAFETY: as in `endpoint`.
+        unsafe { PEERS.get(&address) }
+    }
+}

@@ -42,10 +42,10 @@ pub fn asks_for_gateway<P: Packet>(packet: &P, config: &Config) -> Result<(), Re
 #[inline(always)]
 pub fn answer<P: Packet>(packet: &mut P, mac: Mac) -> Result<(), Reason> {
     let arp: &mut ArpHdr = packet.header_mut(ETHERNET_LEN).ok_or(Reason::Rewrite)?;
-    let (asker_mac, asker, asked) = (arp.sha, arp.spa, arp.tpa);
+    let (asker_mac, asker, target) = (arp.sha, arp.spa, arp.tpa);
     arp.oper = REPLY;
     arp.sha = mac;
-    arp.spa = asked;
+    arp.spa = target;
     arp.tha = asker_mac;
     arp.tpa = asker;
     let ethernet: &mut EthernetHeader = packet.header_mut(0).ok_or(Reason::Rewrite)?;

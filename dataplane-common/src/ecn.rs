@@ -56,7 +56,11 @@ mod tests {
         for (inner, row) in table {
             for (outer, expected) in outers.into_iter().zip(row) {
                 let expected = expected.map(|ecn| 0xb8 | ecn);
-                assert_eq!(decapsulate(outer, 0xb8 | inner), expected, "{inner} {outer}");
+                assert_eq!(
+                    decapsulate(outer, 0xb8 | inner),
+                    expected,
+                    "{inner} {outer}"
+                );
             }
         }
     }

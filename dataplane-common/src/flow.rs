@@ -63,7 +63,11 @@ mod tests {
                 *buckets.entry(port & 1023).or_default() += 1;
             }
         }
-        assert!(buckets.len() > 1020, "{} of 1024 buckets used", buckets.len());
+        assert!(
+            buckets.len() > 1020,
+            "{} of 1024 buckets used",
+            buckets.len()
+        );
         let fullest = buckets.values().max().copied().unwrap_or_default();
         assert!(fullest < 45, "{fullest} flows in one bucket");
     }

@@ -48,7 +48,7 @@ impl Packet for MemoryPacket {
         headers::at_mut(&mut self.bytes, offset)
     }
 
-    fn len(&self) -> u32 {
+    fn frame_length(&self) -> u32 {
         u32::try_from(self.bytes.len()).unwrap_or(u32::MAX)
     }
 

@@ -35,7 +35,7 @@ pub trait Packet {
 
     /// Bytes from the Ethernet header to the end of the frame, all of them, also where they are in
     /// pages that [`Packet::header`] does not reach.
-    fn len(&self) -> u32;
+    fn frame_length(&self) -> u32;
 
     /// Whether the frame's destination address is the receiving interface's own
     /// (`PACKET_HOST` in `skb->pkt_type`).

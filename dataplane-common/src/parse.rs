@@ -30,6 +30,7 @@ pub const TRANSPORT: usize = IP + IPV4_LEN;
 const TCP_DATA_OFFSET: usize = 12;
 
 /// What an IPv4 header says, once it has been found consistent with itself and with the frame.
+#[allow(clippy::struct_excessive_bools)] // facts, each by itself; there is no state among them
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ipv4 {
     /// Source address.
@@ -102,7 +103,7 @@ pub fn ipv4<P: Packet>(packet: &P, offset: usize) -> Result<Ipv4, Reason> {
     }
     #[allow(clippy::cast_possible_truncation)] // a constant: 14, 34 or 64
     let end = offset as u32 + u32::from(total_length);
-    if total_length < header_length || end > packet.len() {
+    if total_length < header_length || end > packet.frame_length() {
         return Err(Reason::Malformed);
     }
     let options = usize::from(header_length) != IPV4_LEN;

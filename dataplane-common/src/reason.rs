@@ -79,7 +79,7 @@ reasons! {
 
     NoConfig Stack "no-config" "the agent has not written the configuration yet"
     ArpOther Stack "arp-other" "ARP that is not a pod's question for its gateway"
-    NotIpv4 Stack "not-ipv4" "neither IPv4 nor ARP"
+    NotIpv4 Stack "not-ipv4" "a frame that does not hold IPv4"
     OtherHost Stack "other-host" "the frame is addressed to another interface, or to many"
     VlanTag Stack "vlan-tag" "the frame has a VLAN tag"
     Malformed Stack "malformed" "the IP header contradicts itself or the frame"

@@ -90,7 +90,14 @@ pub fn address<P: Packet>(packet: &mut P, destination: Mac, source: Mac) -> Resu
 #[inline(always)]
 fn ipip<P: Packet>(packet: &mut P, send: &Send) -> Result<(), Reason> {
     let ttl = send.ip.ttl - u8::from(send.forwarded);
-    outer(packet, send, Tunnel::Ipip, PROTOCOL_IPIP, ttl, send.ip.dont_fragment)
+    outer(
+        packet,
+        send,
+        Tunnel::Ipip,
+        PROTOCOL_IPIP,
+        ttl,
+        send.ip.dont_fragment,
+    )
 }
 
 /// The outer headers of VXLAN, as the kernel's device with its defaults (`vxlan_xmit_one`), but for
@@ -158,7 +165,11 @@ fn outer<P: Packet>(
 fn count_down<P: Packet>(packet: &mut P, offset: usize, tos: u8) -> Result<(), Reason> {
     let header: &mut Ipv4Hdr = packet.header_mut(offset).ok_or(Reason::Rewrite)?;
     let ttl = header.ttl.wrapping_sub(1);
-    header.check = checksum::replace(header.check, [header.ttl, header.proto], [ttl, header.proto]);
+    header.check = checksum::replace(
+        header.check,
+        [header.ttl, header.proto],
+        [ttl, header.proto],
+    );
     header.ttl = ttl;
     set_tos(header, tos);
     Ok(())
@@ -167,7 +178,8 @@ fn count_down<P: Packet>(packet: &mut P, offset: usize, tos: u8) -> Result<(), R
 #[inline(always)]
 fn set_tos(header: &mut Ipv4Hdr, tos: u8) {
     if header.tos != tos {
-        header.check = checksum::replace(header.check, [header.vihl, header.tos], [header.vihl, tos]);
+        header.check =
+            checksum::replace(header.check, [header.vihl, header.tos], [header.vihl, tos]);
         header.tos = tos;
     }
 }

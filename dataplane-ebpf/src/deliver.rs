@@ -16,7 +16,7 @@ use crate::{count::count, helpers, packet::SkbPacket, tables::MAPS};
 /// Rewrites the packet as `verdict` says, counts it, and hands it on.
 #[inline(always)]
 pub fn carry_out(hook: Hook, packet: &mut SkbPacket, verdict: Verdict<'_>) -> i32 {
-    let bytes = packet.len();
+    let bytes = packet.frame_length();
     match rewrite_and_redirect(packet, verdict) {
         Ok(action) => {
             count(hook, verdict.reason(), bytes);

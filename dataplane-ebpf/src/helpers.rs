@@ -1,12 +1,10 @@
 //! Kernel helpers that aya-ebpf leaves raw, each wrapped once.
 
 use aya_ebpf::{
-    bindings::{
-        __sk_buff, BPF_CSUM_LEVEL_DEC, BPF_CSUM_LEVEL_QUERY, BPF_F_INGRESS, TC_ACT_SHOT,
-    },
+    bindings::{__sk_buff, BPF_CSUM_LEVEL_DEC, BPF_CSUM_LEVEL_QUERY, BPF_F_INGRESS, TC_ACT_SHOT},
     helpers::generated::{
-        bpf_csum_level, bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer,
-        bpf_skb_adjust_room, bpf_skb_get_tunnel_key, bpf_skb_pull_data, bpf_skb_set_tunnel_key,
+        bpf_csum_level, bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer, bpf_skb_adjust_room,
+        bpf_skb_get_tunnel_key, bpf_skb_pull_data, bpf_skb_set_tunnel_key,
     },
 };
 use dataplane_common::{abi::Addr, decide::TunnelKey};

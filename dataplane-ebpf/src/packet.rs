@@ -44,7 +44,7 @@ impl SkbPacket {
     #[inline(always)]
     pub fn new(ctx: &TcContext, headers: u32) -> Self {
         let packet = Self { skb: ctx.skb.skb };
-        let wanted = packet.len().min(headers);
+        let wanted = packet.frame_length().min(headers);
         if packet.data() + wanted as usize > packet.data_end() {
             helpers::pull_data(packet.skb, wanted);
         }
@@ -118,7 +118,7 @@ impl Packet for SkbPacket {
     }
 
     #[inline(always)]
-    fn len(&self) -> u32 {
+    fn frame_length(&self) -> u32 {
         // SAFETY: as in `ifindex`.
         unsafe { (*self.skb).len }
     }

@@ -1,1 +1,61 @@
-//! tests
+//! The lab: network namespaces as Kubernetes nodes and pods, shared by the demo, the tests and the
+//! benchmarks.
+//!
+//! A [`Lab`] is nodes on one or several subnets, each with pods wired as Calico wires them. Nothing
+//! in it has a name on the machine: namespaces, mounts and files are held by this process alone and
+//! vanish with it, whatever ends it, SIGKILL included.
+//!
+//! ```no_run
+//! use dataplane_tests::{Lab, Mode, PingOptions, ping};
+//!
+//! # fn main() -> anyhow::Result<()> {
+//! dataplane_tests::require_root();
+//! let lab = Lab::flat(2, 1)?;
+//! let _agents = lab.start_agents(Mode::Vxlan)?;
+//! let (client, server) = (lab.pod("node-0", "p0"), lab.pod("node-1", "p0"));
+//! assert!(ping(client.ns(), server.address(), &PingOptions::default())?.is_lossless());
+//! # Ok(())
+//! # }
+//! ```
+
+#![forbid(unsafe_code)]
+
+mod agent;
+mod background;
+mod batch;
+mod cluster;
+mod command;
+pub mod frames;
+mod lab;
+mod mac;
+mod netns;
+mod sandbox;
+mod traffic;
+mod wire;
+
+pub use agent::Agent;
+pub use background::Background;
+pub use cluster::{Mode, cluster_yaml};
+pub use command::NsCommand;
+pub use frames::Ip;
+pub use lab::{Lab, Node, NodeSpec, Pod};
+pub use mac::Mac;
+pub use netns::NetNs;
+pub use traffic::{
+    PingOptions, PingReport, Pinging, RoundTrip, TcpOptions, TcpThroughput, UdpOptions,
+    UdpThroughput, ping, tcp_throughput, udp_throughput,
+};
+pub use wire::PacketSocket;
+
+/// Stops a test that needs privileges it does not have.
+///
+/// # Panics
+///
+/// When not root, with the command that helps.
+pub fn require_root() {
+    assert!(
+        nix::unistd::geteuid().is_root(),
+        "needs root: run `sudo -E cargo xtask test`, or `cargo xtask test --host` for the tests \
+         that need no privileges"
+    );
+}

@@ -13,8 +13,9 @@ pub mod flags {
 
 /// What every program has to know about this node.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 pub struct Config {
     /// This node's address: the only outer destination that is decapsulated.
     pub node: Addr,
@@ -74,8 +75,9 @@ impl NextHopKind {
 /// Where packets to a prefix go. Never changed in place while it is live: see
 /// [`super::maps::NEXT_HOP_LIVE`].
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 pub struct NextHop {
     /// A [`NextHopKind`], or 0 for none.
     pub kind: u8,
@@ -108,8 +110,9 @@ impl NextHop {
 
 /// A pod on this node, by its address.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 pub struct Endpoint {
     /// Interface index of the host side of the pod's veth.
     pub ifindex: u32,
@@ -123,8 +126,9 @@ pub struct Endpoint {
 
 /// An interface that pods send from.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 pub struct Workload {
     /// The host side's Ethernet address: what proxy ARP answers with.
     pub mac: Mac,
@@ -134,8 +138,9 @@ pub struct Workload {
 
 /// Another node, by its address.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 pub struct Peer {
     /// The node's own address inside the tunnel; `0.0.0.0` for none.
     pub tunnel: Addr,
@@ -147,8 +152,9 @@ pub struct Peer {
 
 /// What was counted for one reason at one hook, by one CPU.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 pub struct Counter {
     /// Packets; a segmentation-offloaded one counts once.
     pub packets: u64,

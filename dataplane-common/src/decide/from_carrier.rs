@@ -14,7 +14,9 @@ pub fn from_carrier<P: Packet, T: Tables>(
 ) -> Verdict<'static> {
     Verdict::Leave(match key {
         None => Reason::Accepted,
-        Some(key) => decide(packet, tables, key).map_or_else(|reason| reason, |()| Reason::Accepted),
+        Some(key) => {
+            decide(packet, tables, key).map_or_else(|reason| reason, |()| Reason::Accepted)
+        }
     })
 }
 

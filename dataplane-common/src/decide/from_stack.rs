@@ -1,9 +1,7 @@
 //! What the host's stack sends to remote pods, on the carrier's egress.
 
 use super::{Verdict, send};
-use crate::{
-    headers::ETHERTYPE_IPV4, packet::Packet, parse, reason::Reason, tables::Tables,
-};
+use crate::{headers::ETHERTYPE_IPV4, packet::Packet, parse, reason::Reason, tables::Tables};
 
 /// Decides on a frame that leaves by the carrier. What is left alone here is dropped by the
 /// carrier, which has no destination of its own.

@@ -4,7 +4,7 @@ use network_types::udp::UdpHdr;
 
 use super::{Arrival, Decap, Verdict, deliver, tunnelled};
 use crate::{
-    abi::Config,
+    abi::{Config, NextHop, NextHopKind},
     ecn,
     headers::{
         ETHERNET_LEN, ETHERTYPE_IPV4, EthernetHeader, UDP_LEN, VXLAN_LEN, VxlanBytes, vxlan_header,
@@ -73,8 +73,8 @@ fn direct<'t, P: Packet, T: Tables>(
     // pods is for the stack and its reverse-path filter to judge.
     let is_remote = tables
         .route(ip.source)
-        .and_then(|next_hop| next_hop.kind())
-        .is_some_and(|kind| kind.is_remote());
+        .and_then(NextHop::kind)
+        .is_some_and(NextHopKind::is_remote);
     if !is_remote {
         return Err(Reason::SourceOutside);
     }

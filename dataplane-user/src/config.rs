@@ -1,0 +1,575 @@
+//! `config.yaml`: what one node's agent is told about its node.
+//!
+//! Every field has a default, so an empty file is a valid configuration; a field that does not
+//! exist is an error.
+
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+use dataplane_common::abi::MAX_GATEWAYS;
+use serde::Deserialize;
+use wildmatch::WildMatch;
+
+use crate::document::{self, FileError, Located, Problems, scalar};
+
+/// Where everything is pinned unless `pins` says otherwise.
+pub const DEFAULT_PINS: &str = "/sys/fs/bpf/underpass";
+
+/// VXLAN network identifiers have 24 bits (RFC 7348, section 5).
+const MAX_VNI: u32 = (1 << 24) - 1;
+
+/// The agent's configuration, valid, with every default filled in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// The name this node has in the cluster table. Default: `$NODE_NAME`, else the hostname.
+    pub node: String,
+    /// The interfaces that lead to the other nodes. Default, and empty: the one that holds this
+    /// node's address.
+    pub uplinks: Vec<String>,
+    /// The host sides of the pods' interfaces. Default: `cali*`.
+    pub workloads: WorkloadPatterns,
+    /// The addresses proxy ARP answers for, at most [`MAX_GATEWAYS`]. Default: 169.254.1.1, the
+    /// gateway that Calico gives to pods.
+    pub gateways: Vec<Ipv4Addr>,
+    /// Which packets the BPF programs carry. Default: all.
+    pub acceleration: Acceleration,
+    /// How the BPF programs are attached. Default: as the kernel allows.
+    pub attach: Attach,
+    /// Where the cluster's routes come from. Default: the file `cluster.yaml`.
+    pub source: Source,
+    /// The tunnels between nodes.
+    pub tunnel: Tunnel,
+    /// The directory in a BPF file system that maps, links and programs are pinned in; an absolute
+    /// path. Default: `/sys/fs/bpf/underpass`.
+    pub pins: PathBuf,
+}
+
+impl Config {
+    /// Reads and validates the configuration in `file`.
+    pub fn load(file: &Path) -> Result<Self, FileError> {
+        Self::parse(file, &document::read(file)?, default_node)
+    }
+
+    fn parse(
+        file: &Path,
+        text: &str,
+        default_node: impl FnOnce() -> String,
+    ) -> Result<Self, FileError> {
+        let raw: RawConfig = document::parse(file, text)?.unwrap_or_default();
+        let mut problems = Problems::default();
+        let config = Self {
+            node: node(raw.node, &mut problems).unwrap_or_else(default_node),
+            workloads: workloads(raw.workloads, raw.uplinks.as_deref(), &mut problems),
+            uplinks: uplinks(raw.uplinks, &mut problems),
+            gateways: gateways(raw.gateways, &mut problems),
+            acceleration: acceleration(raw.acceleration, &mut problems),
+            attach: attach(raw.attach, &mut problems),
+            source: source(raw.source, file),
+            tunnel: Tunnel {
+                vxlan: vxlan(raw.tunnel, &mut problems),
+            },
+            pins: pins(raw.pins, &mut problems),
+        };
+        problems.into_result(file)?;
+        Ok(config)
+    }
+}
+
+/// Patterns for interface names, in which `*` stands for any characters and `?` for one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WorkloadPatterns(Vec<WildMatch>);
+
+impl WorkloadPatterns {
+    /// Whether the interface called `name` is a pod's.
+    #[must_use]
+    pub fn matches(&self, name: &str) -> bool {
+        self.0.iter().any(|pattern| pattern.matches(name))
+    }
+}
+
+/// Which packets the BPF programs carry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acceleration {
+    /// All that have a route, underneath netfilter.
+    All,
+}
+
+/// How the BPF programs are attached to traffic control.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attach {
+    /// `Tcx` where the kernel has it, else `Clsact`.
+    Auto,
+    /// By tcx links, which Linux has since 6.6.
+    Tcx,
+    /// By filters of a clsact queueing discipline.
+    Clsact,
+}
+
+/// Where the cluster's routes come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A cluster table in YAML, read by [`crate::source::file`]. A relative path in the
+    /// configuration has been taken as relative to the configuration's directory.
+    File(PathBuf),
+}
+
+/// The tunnels between nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tunnel {
+    /// VXLAN, where a pool uses it.
+    pub vxlan: Vxlan,
+}
+
+/// The parameters of VXLAN, which all nodes of a cluster share. The defaults are Calico's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vxlan {
+    /// The network identifier, 24 bits. Default: 4096.
+    pub vni: u32,
+    /// The UDP destination port. Default: 4789.
+    pub port: u16,
+    /// Whether the outer UDP header has a checksum. Default: no.
+    pub checksum: bool,
+}
+
+fn default_node() -> String {
+    std::env::var("NODE_NAME")
+        .ok()
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| gethostname::gethostname().to_string_lossy().into_owned())
+}
+
+fn node(given: Option<Located<String>>, problems: &mut Problems) -> Option<String> {
+    let Located { value, line } = given?;
+    if value.is_empty() {
+        problems.at(line, "node is empty: write its name, or leave it out");
+    }
+    Some(value)
+}
+
+fn workloads(
+    given: Option<Vec<Located<String>>>,
+    uplinks: Option<&[Located<String>]>,
+    problems: &mut Problems,
+) -> WorkloadPatterns {
+    let Some(given) = given else {
+        return WorkloadPatterns(vec![WildMatch::new("cali*")]);
+    };
+    if given.is_empty() {
+        problems.in_file("workloads is an empty list: name the pods' interfaces, or leave it out");
+    }
+    for Located { value, line } in &given {
+        let subject = format!("workloads pattern '{value}'");
+        problems.keep(*line, subject, scalar::interface_pattern(value));
+    }
+    let patterns = given.iter().map(|given| WildMatch::new(&given.value));
+    let patterns = WorkloadPatterns(patterns.collect());
+    for Located { value, line } in uplinks.into_iter().flatten() {
+        if patterns.matches(value) {
+            problems.at(
+                *line,
+                format!(
+                    "uplink {value} also matches the workloads patterns, but an interface is one \
+                     or the other: correct either"
+                ),
+            );
+        }
+    }
+    patterns
+}
+
+fn uplinks(given: Option<Vec<Located<String>>>, problems: &mut Problems) -> Vec<String> {
+    let given = given.unwrap_or_default();
+    for (index, Located { value, line }) in given.iter().enumerate() {
+        problems.keep(*line, format!("uplink '{value}'"), scalar::interface(value));
+        if given[..index].iter().any(|uplink| uplink.value == *value) {
+            problems.at(
+                *line,
+                format!("uplink '{value}' is given a second time: keep one"),
+            );
+        }
+    }
+    given.into_iter().map(|uplink| uplink.value).collect()
+}
+
+fn gateways(given: Option<Vec<Located<String>>>, problems: &mut Problems) -> Vec<Ipv4Addr> {
+    let Some(given) = given else {
+        return vec![Ipv4Addr::new(169, 254, 1, 1)];
+    };
+    if let Some(excess) = given.get(MAX_GATEWAYS) {
+        problems.at(
+            excess.line,
+            format!(
+                "gateways has more than {MAX_GATEWAYS} addresses, but proxy ARP has room for no \
+                 more: remove some"
+            ),
+        );
+    }
+    given
+        .into_iter()
+        .filter_map(|Located { value, line }| {
+            let subject = format!("gateway {value}");
+            problems.keep(line, subject, scalar::address(&value))
+        })
+        .collect()
+}
+
+fn acceleration(given: Option<Located<String>>, problems: &mut Problems) -> Acceleration {
+    if let Some(Located { value, line }) = given {
+        if value == "established" {
+            let text = "acceleration: established comes later: write all, or leave it out";
+            problems.at(line, text);
+        } else {
+            let word = scalar::word(&value, &[("all", ())]);
+            problems.keep(line, format!("acceleration '{value}'"), word);
+        }
+    }
+    Acceleration::All
+}
+
+fn attach(given: Option<Located<String>>, problems: &mut Problems) -> Attach {
+    let choices = [
+        ("auto", Attach::Auto),
+        ("tcx", Attach::Tcx),
+        ("clsact", Attach::Clsact),
+    ];
+    given
+        .and_then(|Located { value, line }| {
+            let word = scalar::word(&value, &choices);
+            problems.keep(line, format!("attach '{value}'"), word)
+        })
+        .unwrap_or(Attach::Auto)
+}
+
+fn source(given: Option<RawSource>, config: &Path) -> Source {
+    let file = given
+        .and_then(|source| source.file)
+        .unwrap_or_else(|| "cluster.yaml".to_owned());
+    let directory = config.parent().unwrap_or(Path::new(""));
+    Source::File(directory.join(file))
+}
+
+fn vxlan(given: Option<RawTunnel>, problems: &mut Problems) -> Vxlan {
+    let given = given.and_then(|tunnel| tunnel.vxlan).unwrap_or_default();
+    let vni = given.vni.map(|Located { value, line }| {
+        let vni = u32::try_from(value).ok().filter(|vni| *vni <= MAX_VNI);
+        let fault = || format!("has more than 24 bits: write one up to {MAX_VNI}");
+        problems.keep(line, format!("vni {value}"), vni.ok_or_else(fault))
+    });
+    let port = given.port.map(|Located { value, line }| {
+        let port = u16::try_from(value).ok().filter(|port| *port != 0);
+        let fault = || "is no UDP port: write one from 1 to 65535".to_owned();
+        problems.keep(line, format!("port {value}"), port.ok_or_else(fault))
+    });
+    Vxlan {
+        vni: vni.flatten().unwrap_or(4096),
+        port: port.flatten().unwrap_or(4789),
+        checksum: given.checksum.unwrap_or(false),
+    }
+}
+
+fn pins(given: Option<Located<String>>, problems: &mut Problems) -> PathBuf {
+    let Some(Located { value, line }) = given else {
+        return DEFAULT_PINS.into();
+    };
+    let pins = PathBuf::from(value);
+    if !pins.is_absolute() {
+        let text = format!(
+            "pins {} is not absolute: write a path in a BPF file system, such as \
+             /sys/fs/bpf/underpass",
+            pins.display()
+        );
+        problems.at(line, text);
+    }
+    pins
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawConfig {
+    node: Option<Located<String>>,
+    uplinks: Option<Vec<Located<String>>>,
+    workloads: Option<Vec<Located<String>>>,
+    gateways: Option<Vec<Located<String>>>,
+    acceleration: Option<Located<String>>,
+    attach: Option<Located<String>>,
+    source: Option<RawSource>,
+    tunnel: Option<RawTunnel>,
+    pins: Option<Located<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawSource {
+    file: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawTunnel {
+    vxlan: Option<RawVxlan>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawVxlan {
+    vni: Option<Located<u64>>,
+    port: Option<Located<u64>>,
+    checksum: Option<bool>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(text: &str) -> Result<Config, String> {
+        Config::parse(Path::new("/etc/up/config.yaml"), text, || "host".to_owned())
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn an_empty_file_is_all_defaults() {
+        let expected = Config {
+            node: "host".to_owned(),
+            uplinks: Vec::new(),
+            workloads: WorkloadPatterns(vec![WildMatch::new("cali*")]),
+            gateways: vec![Ipv4Addr::new(169, 254, 1, 1)],
+            acceleration: Acceleration::All,
+            attach: Attach::Auto,
+            source: Source::File("/etc/up/cluster.yaml".into()),
+            tunnel: Tunnel {
+                vxlan: Vxlan {
+                    vni: 4096,
+                    port: 4789,
+                    checksum: false,
+                },
+            },
+            pins: "/sys/fs/bpf/underpass".into(),
+        };
+        for text in [
+            "",
+            "# nothing\n",
+            "{}",
+            "node:\nsource:\ntunnel: {vxlan: }\n",
+            "source: {}",
+            "tunnel: {}",
+        ] {
+            assert_eq!(config(text).as_ref(), Ok(&expected), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn every_field_can_be_given() {
+        let given = config(
+            "node: 1e3\n\
+             uplinks: [eth0, bond0.7]\n\
+             workloads: ['cali*', 'veth?']\n\
+             gateways: [169.254.1.1, 10.0.0.1]\n\
+             acceleration: all\n\
+             attach: clsact\n\
+             source: { file: ../routes.yaml }\n\
+             tunnel: { vxlan: { vni: 0, port: 65535, checksum: true } }\n\
+             pins: /run/bpf/up\n",
+        );
+        let expected = Config {
+            node: "1e3".to_owned(),
+            uplinks: vec!["eth0".to_owned(), "bond0.7".to_owned()],
+            workloads: WorkloadPatterns(vec![WildMatch::new("cali*"), WildMatch::new("veth?")]),
+            gateways: vec![Ipv4Addr::new(169, 254, 1, 1), Ipv4Addr::new(10, 0, 0, 1)],
+            acceleration: Acceleration::All,
+            attach: Attach::Clsact,
+            source: Source::File("/etc/up/../routes.yaml".into()),
+            tunnel: Tunnel {
+                vxlan: Vxlan {
+                    vni: 0,
+                    port: 65535,
+                    checksum: true,
+                },
+            },
+            pins: "/run/bpf/up".into(),
+        };
+        assert_eq!(given, Ok(expected));
+    }
+
+    #[test]
+    fn the_cluster_file_is_relative_to_the_configuration() {
+        for (config, file, expected) in [
+            ("config.yaml", "cluster.yaml", "cluster.yaml"),
+            ("../a/config.yaml", "cluster.yaml", "../a/cluster.yaml"),
+            ("/etc/config.yaml", "/srv/cluster.yaml", "/srv/cluster.yaml"),
+        ] {
+            let text = format!("source: {{file: {file}}}");
+            let config = Config::parse(Path::new(config), &text, String::new).unwrap();
+            assert_eq!(config.source, Source::File(expected.into()));
+        }
+    }
+
+    #[test]
+    fn workloads_are_the_interfaces_that_a_pattern_matches() {
+        let patterns = config("workloads: ['cali*', 'veth?']").unwrap().workloads;
+        for (name, matches) in [
+            ("cali", true),
+            ("cali12345678901", true),
+            ("veth1", true),
+            ("veth12", false),
+            ("veth", false),
+            ("eth0", false),
+            ("xcali1", false),
+            ("CALI1", false),
+        ] {
+            assert_eq!(patterns.matches(name), matches, "{name}");
+        }
+    }
+
+    /// Asserts the refusal of each text; messages begin with the line.
+    fn assert_refused(cases: &[(&str, &str)]) {
+        for (text, message) in cases {
+            let message = format!("/etc/up/config.yaml:{message}");
+            assert_eq!(config(text).unwrap_err(), message, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn fields_that_do_not_exist_are_refused() {
+        assert_refused(&[
+            (
+                "uplink: eth0\n",
+                "1: unknown field 'uplink', expected one of node, uplinks, workloads, gateways, \
+                 acceleration, attach, source, tunnel, pins",
+            ),
+            (
+                "source: {kernel: true}\n",
+                "1: unknown field 'kernel', expected file",
+            ),
+        ]);
+    }
+
+    #[test]
+    fn interfaces_that_cannot_be_are_refused() {
+        assert_refused(&[
+            ("uplinks: eth0\n", "1: expected a list, such as [a, b]"),
+            (
+                "uplinks:\n- eth0\n- a-very-long-name\n",
+                "3: uplink 'a-very-long-name' is longer than the 15 bytes an interface's name can \
+                 have",
+            ),
+            (
+                "uplinks:\n- eth0\n- eth0\n",
+                "3: uplink 'eth0' is given a second time: keep one",
+            ),
+            (
+                "uplinks: ['']\n",
+                "1: uplink '' is empty: write an interface's name, such as eth0",
+            ),
+            (
+                "uplinks: ['..']\n",
+                "1: uplink '..' is no interface's name: write one such as eth0",
+            ),
+            (
+                "uplinks: [eth/0]\n",
+                "1: uplink 'eth/0' contains '/', which no interface's name does",
+            ),
+            (
+                "uplinks: [\"eth0\\t\"]\n",
+                "1: uplink 'eth0\t' contains '\\t', which no interface's name does",
+            ),
+            (
+                "workloads: ['*']\nuplinks: [eth0]\n",
+                "2: uplink eth0 also matches the workloads patterns, but an interface is one or \
+                 the other: correct either",
+            ),
+            (
+                "workloads: ['cali[0-9]']\n",
+                "1: workloads pattern 'cali[0-9]' contains '[': the only wildcards are * and ?",
+            ),
+            (
+                "workloads: ['']\n",
+                "1: workloads pattern '' is empty: write a pattern such as cali*",
+            ),
+        ]);
+    }
+
+    #[test]
+    fn other_values_that_cannot_be_are_refused() {
+        assert_refused(&[
+            (
+                "\nnode: ''\n",
+                "2: node is empty: write its name, or leave it out",
+            ),
+            (
+                "gateways: [169.254.1.1, 10.0.0.1, 10.0.0.2, 10.0.0.3,\n 10.0.0.4]\n",
+                "2: gateways has more than 4 addresses, but proxy ARP has room for no more: \
+                 remove some",
+            ),
+            (
+                "gateways: [169.254.1.1/32]\n",
+                "1: gateway 169.254.1.1/32 has a prefix length: write 169.254.1.1 alone",
+            ),
+            (
+                "gateways: [224.0.0.1]\n",
+                "1: gateway 224.0.0.1 is not an address that other hosts could send to",
+            ),
+            (
+                "node: a\nacceleration: established\n",
+                "2: acceleration: established comes later: write all, or leave it out",
+            ),
+            (
+                "acceleration: some\n",
+                "1: acceleration 'some' is unknown: write all",
+            ),
+            (
+                "attach: TCX\n",
+                "1: attach 'TCX' is unknown: write one of auto, tcx, clsact",
+            ),
+            (
+                "tunnel:\n  vxlan:\n    vni: 16777216\n",
+                "3: vni 16777216 has more than 24 bits: write one up to 16777215",
+            ),
+            (
+                "tunnel: {vxlan: {vni: four}}\n",
+                "1: expected a whole number",
+            ),
+            (
+                "tunnel: {vxlan: {port: 0}}\n",
+                "1: port 0 is no UDP port: write one from 1 to 65535",
+            ),
+            (
+                "tunnel: {vxlan: {port: 65536}}\n",
+                "1: port 65536 is no UDP port: write one from 1 to 65535",
+            ),
+            (
+                "tunnel: {vxlan: {checksum: yes}}\n",
+                "1: expected true or false",
+            ),
+            (
+                "pins: bpf/underpass\n",
+                "1: pins bpf/underpass is not absolute: write a path in a BPF file system, such \
+                 as /sys/fs/bpf/underpass",
+            ),
+        ]);
+    }
+
+    #[test]
+    fn an_empty_list_of_workloads_serves_nobody() {
+        assert_eq!(
+            config("workloads: []").unwrap_err(),
+            "/etc/up/config.yaml: workloads is an empty list: name the pods' interfaces, or leave \
+             it out"
+        );
+    }
+
+    #[test]
+    fn all_mistakes_are_told_at_once() {
+        let error = config("pins: up\nattach: tc\ntunnel: {vxlan: {port: 0, vni: 16777216}}\n");
+        assert_eq!(error.unwrap_err().lines().count(), 4);
+    }
+
+    #[test]
+    fn a_configuration_that_is_not_there_is_named() {
+        assert_eq!(
+            Config::load(Path::new("/nonexistent/config.yaml"))
+                .unwrap_err()
+                .to_string(),
+            "/nonexistent/config.yaml: cannot be read: No such file or directory (os error 2)"
+        );
+    }
+}

@@ -1,0 +1,18 @@
+//! The half that touches BPF: the object, its maps and programs, their pins and attachments.
+//!
+//! Invariant: everything is pinned below `<pins>/v<ABI version>`, so that the dataplane outlives
+//! the agent, and nothing of another layout is ever reused.
+
+mod attach;
+mod clsact;
+mod load;
+mod maps;
+mod object;
+mod pins;
+
+pub use attach::{Attachment, Attachments, detach_all};
+pub use clsact::take_owned_qdiscs;
+pub use load::{Dataplane, load};
+pub use maps::{BpfArray, BpfHash, BpfMap, RouteMap, Table};
+pub use object::bpf_object;
+pub use pins::Pins;

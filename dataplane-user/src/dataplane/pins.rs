@@ -1,0 +1,131 @@
+//! Where maps and links are pinned.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail};
+use dataplane_common::abi;
+use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+
+/// The directory of pins, of this ABI version.
+#[derive(Clone, Debug)]
+pub struct Pins {
+    base: PathBuf,
+}
+
+impl Pins {
+    /// The pins below `base`, which need not exist.
+    #[must_use]
+    pub fn new(base: &Path) -> Self {
+        Self { base: base.into() }
+    }
+
+    /// The directory as configured, without the version.
+    #[must_use]
+    pub fn base(&self) -> &Path {
+        &self.base
+    }
+
+    /// Where map `name` is pinned.
+    #[must_use]
+    pub fn map(&self, name: &str) -> PathBuf {
+        self.maps().join(name)
+    }
+
+    /// The directory of maps.
+    #[must_use]
+    pub fn maps(&self) -> PathBuf {
+        self.version().join("maps")
+    }
+
+    /// The directory of links.
+    #[must_use]
+    pub fn links(&self) -> PathBuf {
+        self.version().join("links")
+    }
+
+    /// Whether anything is pinned there.
+    #[must_use]
+    pub fn exist(&self) -> bool {
+        self.version().is_dir()
+    }
+
+    /// Makes the directories.
+    pub fn create(&self) -> Result<()> {
+        self.check_file_system()?;
+        for directory in [self.maps(), self.links()] {
+            fs::create_dir_all(&directory).with_context(|| {
+                format!("cannot make the pin directory {}", directory.display())
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Removes the maps' pins and the directories; what is attached has to be gone before.
+    pub fn remove(&self) -> Result<()> {
+        for name in names(&self.maps())? {
+            let path = self.maps().join(name);
+            fs::remove_file(&path).with_context(|| format!("cannot unpin {}", path.display()))?;
+        }
+        let directories = [self.links(), self.maps(), self.version(), self.base.clone()];
+        for directory in directories {
+            match fs::remove_dir(&directory) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                // The base may be a directory that others pin in.
+                Err(error)
+                    if error.kind() == io::ErrorKind::DirectoryNotEmpty
+                        && directory == self.base => {}
+                Err(error) => {
+                    return Err(error).with_context(|| {
+                        format!("cannot remove the pin directory {}", directory.display())
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn version(&self) -> PathBuf {
+        self.base.join(format!("v{}", abi::VERSION))
+    }
+
+    /// Pins live in a BPF file system only; the nearest directory that exists tells.
+    fn check_file_system(&self) -> Result<()> {
+        let existing = self
+            .base
+            .ancestors()
+            .find(|directory| directory.is_dir())
+            .unwrap_or(Path::new("/"));
+        let kind = statfs(existing)
+            .with_context(|| format!("cannot look at the file system of {}", existing.display()))?
+            .filesystem_type();
+        if kind != BPF_FS_MAGIC {
+            bail!(
+                "{} is not on a BPF file system, where maps and links can be pinned: mount one \
+                 (mount -t bpf bpf /sys/fs/bpf), or set `pins:` to a directory on one",
+                self.base.display()
+            );
+        }
+        Ok(())
+    }
+}
+
+/// The names in `directory`, sorted; none where there is no such directory.
+pub(super) fn names(directory: &Path) -> Result<Vec<String>> {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => {
+            return Err(error).with_context(|| format!("cannot list {}", directory.display()));
+        }
+    };
+    let mut names = entries
+        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+        .collect::<io::Result<Vec<_>>>()
+        .with_context(|| format!("cannot list {}", directory.display()))?;
+    names.sort();
+    Ok(names)
+}

@@ -1,0 +1,33 @@
+//! Putting the node back as it was.
+
+use anyhow::Result;
+use tracing::info;
+
+use crate::{
+    dataplane::{self, Pins},
+    kernel::{CARRIER_NAME, Netlink},
+};
+
+/// Takes off every program, removes the carrier and the routes to it, and unpins the maps. What is
+/// not there is no error; what is not ours is not touched.
+pub async fn detach(pins: &Pins) -> Result<()> {
+    let (netlink, _events) = Netlink::connect()?;
+    for name in dataplane::detach_all(pins)? {
+        info!("detached {name}");
+    }
+    for ifindex in dataplane::take_owned_qdiscs(pins)? {
+        netlink.delete_empty_clsact(ifindex).await?;
+    }
+    for route in netlink.own_routes().await? {
+        netlink.delete_route(&route).await?;
+        info!("removed the route {route}");
+    }
+    if netlink.delete_carrier(CARRIER_NAME).await?.is_some() {
+        info!("removed {CARRIER_NAME}");
+    }
+    if pins.exist() {
+        pins.remove()?;
+        info!("removed the pins in {}", pins.base().display());
+    }
+    Ok(())
+}

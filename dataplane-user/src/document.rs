@@ -1,0 +1,10 @@
+//! A YAML file, its values, and what its author is told about them: what `config.yaml` and
+//! `cluster.yaml` have in common.
+
+mod problems;
+pub(crate) mod scalar;
+mod yaml;
+
+pub use problems::FileError;
+pub(crate) use problems::Problems;
+pub(crate) use yaml::{Located, parse, read};

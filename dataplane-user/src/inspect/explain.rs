@@ -1,0 +1,254 @@
+//! What would happen to a packet: `decide` on a copy of the live maps, in words.
+
+use std::net::Ipv4Addr;
+
+use dataplane_common::{
+    abi::{Addr, Config, Hook, NextHop, NextHopKind},
+    checksum,
+    decide::{self, Arrival, Send, Verdict},
+    headers::{self, ETHERNET_LEN, ETHERTYPE_IPV4, EthernetHeader, IPV4_LEN},
+    memory::MemoryPacket,
+    packet::Tunnel,
+    parse, rewrite,
+    tables::Tables,
+};
+use network_types::ip::Ipv4Hdr;
+use serde::Serialize;
+
+use super::{Snapshot, rows};
+
+/// What would happen to a packet, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Explanation {
+    /// The packet's source.
+    pub source: Ipv4Addr,
+    /// The packet's destination.
+    pub destination: Ipv4Addr,
+    /// Which program sees it; none where it does not pass one here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hook: Option<&'static str>,
+    /// `forward`, `stack` or `drop`.
+    pub action: &'static str,
+    /// The counter it would count in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'static str>,
+    /// How it comes about, step by step.
+    pub steps: Vec<String>,
+}
+
+/// Explains an ordinary packet, a small ICMP echo with a TTL of 64, as it would come to this node.
+#[must_use]
+pub fn explain(snapshot: &Snapshot, source: Ipv4Addr, destination: Ipv4Addr) -> Explanation {
+    let mut story = Story {
+        snapshot,
+        steps: Vec::new(),
+    };
+    let verdict = story.tell(source.octets(), destination.octets());
+    let (hook, action, reason) = match verdict {
+        Some((hook, verdict)) => {
+            let reason = verdict.reason();
+            story.conclude(&verdict);
+            (
+                Some(hook.name()),
+                reason.action().name(),
+                Some(reason.name()),
+            )
+        }
+        None => (None, "stack", None),
+    };
+    Explanation {
+        source,
+        destination,
+        hook,
+        action,
+        reason,
+        steps: story.steps,
+    }
+}
+
+struct Story<'s> {
+    snapshot: &'s Snapshot,
+    steps: Vec<String>,
+}
+
+impl<'s> Story<'s> {
+    /// Where the packet enters, and what is decided there; `None` where no program sees it.
+    fn tell(&mut self, source: Addr, destination: Addr) -> Option<(Hook, Verdict<'s>)> {
+        let tables = &self.snapshot.tables;
+        let Some(config) = tables.config() else {
+            self.say("the agent has not written the configuration: every packet is the stack's");
+            return None;
+        };
+        let packet = echo(source, destination);
+
+        if let Some(endpoint) = tables.endpoint(source) {
+            let interface = rows::interface(endpoint.ifindex);
+            self.say(format!(
+                "{} is a pod on this node, behind {interface}",
+                Ipv4Addr::from(source)
+            ));
+            self.look_up("destination", destination);
+            let verdict = decide::from_workload(&packet, tables, endpoint.ifindex);
+            return Some((Hook::FromWorkload, verdict));
+        }
+
+        self.look_up("source", source);
+        let origin = tables.route(source);
+        let is_remote = origin.is_some_and(|hop| hop.kind().is_some_and(NextHopKind::is_remote));
+        if let (true, Some(origin)) = (is_remote, origin) {
+            let packet = self.arrive(config, origin, packet);
+            self.look_up("destination", destination);
+            return Some((Hook::FromUplink, decide::from_uplink(&packet, tables)));
+        }
+        if is_own(tables, config, source) {
+            self.say(format!("{} is this node's own", Ipv4Addr::from(source)));
+            self.look_up("destination", destination);
+            let next_hop = tables.route(destination)?;
+            if matches!(
+                next_hop.kind(),
+                Some(NextHopKind::Ipip | NextHopKind::Vxlan)
+            ) {
+                self.say("the stack routes it to the carrier");
+                return Some((Hook::FromStack, decide::from_stack(&packet, tables)));
+            }
+            self.say("the stack sends it without any program");
+            return None;
+        }
+        self.say("as it stands on the wire, without a tunnel:");
+        Some((Hook::FromUplink, decide::from_uplink(&packet, tables)))
+    }
+
+    /// The packet as it comes from the node that `origin` leads to: in the mode in which this node
+    /// would answer.
+    fn arrive(&mut self, config: &Config, origin: &NextHop, packet: MemoryPacket) -> MemoryPacket {
+        let tunnel = match origin.kind() {
+            Some(NextHopKind::Ipip) => Tunnel::Ipip,
+            Some(NextHopKind::Vxlan) => Tunnel::Vxlan,
+            _ => {
+                self.say("it comes over the wire as it is");
+                return packet;
+            }
+        };
+        let peer = Ipv4Addr::from(origin.peer);
+        self.say(format!("it comes from {peer} by {}", rows::kind(origin)));
+        let back = NextHop {
+            peer: config.node,
+            source: origin.peer,
+            vtep_mac: config.vtep_mac,
+            ..*origin
+        };
+        let mut tunnelled = packet;
+        let sent = parse::ipv4(&tunnelled, parse::IP).and_then(|ip| {
+            let send = Send {
+                next_hop: &back,
+                encap: Some(tunnel),
+                ip,
+                ports: [0; 4],
+                forwarded: true,
+            };
+            rewrite::send(&mut tunnelled, config, &send)
+        });
+        debug_assert!(sent.is_ok(), "an echo of ours has room: {sent:?}");
+        tunnelled
+    }
+
+    fn look_up(&mut self, role: &str, address: Addr) {
+        let shown = Ipv4Addr::from(address);
+        let Some(((length, network), next_hop)) = self.snapshot.tables.route_entry(address) else {
+            self.say(format!("{role} {shown} has no route"));
+            return;
+        };
+        let prefix = format!("{}/{length}", Ipv4Addr::from(network));
+        let kind = rows::kind(next_hop);
+        let is_remote = next_hop.kind().is_some_and(NextHopKind::is_remote);
+        self.say(if is_remote {
+            format!(
+                "{role} {shown} matches {prefix}: {kind} to {}, MTU {}",
+                Ipv4Addr::from(next_hop.peer),
+                next_hop.mtu
+            )
+        } else {
+            format!("{role} {shown} matches {prefix}: {kind}")
+        });
+    }
+
+    fn conclude(&mut self, verdict: &Verdict) {
+        let reason = verdict.reason();
+        self.say(match verdict {
+            Verdict::Leave(_) | Verdict::AnswerArp(_) | Verdict::CarrierEncap(_) => {
+                format!("{}: {}", reason.action().name(), reason.description())
+            }
+            Verdict::Inject(_, _) => format!(
+                "out of the tunnel to the stack, on the carrier: {}",
+                reason.description()
+            ),
+            Verdict::Deliver(endpoint, arrival) => {
+                let interface = rows::interface(endpoint.ifindex);
+                let tunnel = match arrival {
+                    Arrival::Local | Arrival::Direct => "",
+                    Arrival::Tunnelled(_) => "out of its tunnel and ",
+                };
+                format!("{tunnel}straight into the pod behind {interface}")
+            }
+            Verdict::Send(send) => sent(send),
+        });
+    }
+
+    fn say(&mut self, step: impl Into<String>) {
+        self.steps.push(step.into());
+    }
+}
+
+fn sent(send: &Send) -> String {
+    let hop = send.next_hop;
+    let outer = match send.encap {
+        None => String::new(),
+        Some(tunnel) => format!(
+            "in an outer header {} -> {} ({} bytes more), ",
+            Ipv4Addr::from(hop.source),
+            Ipv4Addr::from(hop.peer),
+            tunnel.overhead()
+        ),
+    };
+    format!(
+        "{outer}out of {} to neighbour {}",
+        rows::interface(hop.ifindex),
+        Ipv4Addr::from(hop.gateway)
+    )
+}
+
+fn is_own(tables: &impl Tables, config: &Config, address: Addr) -> bool {
+    address == config.node
+        || tables
+            .route(address)
+            .is_some_and(|hop| hop.kind() == Some(NextHopKind::Local))
+}
+
+/// An ICMP echo request.
+fn echo(source: Addr, destination: Addr) -> MemoryPacket {
+    const ICMP: u8 = 1;
+    const ECHO: [u8; 8] = [8, 0, 0xf7, 0xff, 0, 0, 0, 0];
+    let length = IPV4_LEN + ECHO.len();
+    let mut bytes = vec![0; ETHERNET_LEN + length];
+    if let Some(ethernet) = headers::at_mut::<EthernetHeader>(&mut bytes, 0) {
+        ethernet.ethertype = ETHERTYPE_IPV4;
+    }
+    if let Some(header) = headers::at_mut::<Ipv4Hdr>(&mut bytes, parse::IP) {
+        *header = Ipv4Hdr {
+            vihl: 0x45,
+            tos: 0,
+            tot_len: u16::try_from(length).unwrap_or_default().to_be_bytes(),
+            id: [0; 2],
+            frags: [0x40, 0],
+            ttl: 64,
+            proto: ICMP,
+            check: [0; 2],
+            src_addr: source,
+            dst_addr: destination,
+        };
+        header.check = checksum::ipv4(header);
+    }
+    bytes[parse::TRANSPORT..].copy_from_slice(&ECHO);
+    MemoryPacket::new(bytes)
+}

@@ -1,0 +1,11 @@
+//! Reading the pinned maps, with the agent dead or alive.
+
+mod explain;
+mod output;
+mod rows;
+mod snapshot;
+
+pub use explain::{Explanation, explain};
+pub use output::{Format, Row, render, render_explanation};
+pub use rows::{CounterRow, EndpointRow, PeerRow, RouteRow};
+pub use snapshot::{Snapshot, counters};

@@ -1,0 +1,244 @@
+//! What the maps hold, as rows.
+
+use std::net::Ipv4Addr;
+
+use dataplane_common::{
+    abi::{Counter, Endpoint, Hook, NextHop, NextHopKind, Peer},
+    reason::Reason,
+};
+use ipnet::Ipv4Net;
+use nix::net::if_::if_indextoname;
+use serde::Serialize;
+
+use super::Row;
+use crate::address::Mac;
+
+/// A route and its next hop.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RouteRow {
+    /// Destinations.
+    pub prefix: Ipv4Net,
+    /// `local`, `blackhole`, `direct`, `ipip`, `vxlan` or `unset`.
+    pub kind: &'static str,
+    /// The node that has the prefix.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer: Option<Ipv4Addr>,
+    /// The neighbour packets are sent to, where it is not the peer itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<Ipv4Addr>,
+    /// The interface they leave by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interface: Option<String>,
+    /// Longest packet in bytes, before encapsulation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u16>,
+}
+
+impl RouteRow {
+    /// The row of a route.
+    #[must_use]
+    pub fn new(prefix: Ipv4Net, next_hop: &NextHop) -> Self {
+        let remote = next_hop.kind().is_some_and(NextHopKind::is_remote);
+        let gateway = (next_hop.gateway != next_hop.peer).then(|| next_hop.gateway.into());
+        Self {
+            prefix,
+            kind: kind(next_hop),
+            peer: remote.then(|| next_hop.peer.into()),
+            gateway: remote.then_some(gateway).flatten(),
+            interface: remote.then(|| interface(next_hop.ifindex)),
+            mtu: remote.then_some(next_hop.mtu),
+        }
+    }
+}
+
+impl Row for RouteRow {
+    const COLUMNS: &'static [&'static str] =
+        &["PREFIX", "KIND", "PEER", "GATEWAY", "INTERFACE", "MTU"];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.prefix.to_string(),
+            self.kind.to_owned(),
+            optional(self.peer.as_ref()),
+            optional(self.gateway.as_ref()),
+            optional(self.interface.as_ref()),
+            optional(self.mtu.as_ref()),
+        ]
+    }
+}
+
+/// A local pod.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EndpointRow {
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// The host side of its veth.
+    pub interface: String,
+    /// Index of that interface.
+    pub ifindex: u32,
+    /// The pod's Ethernet address, once it is resolved.
+    pub mac: Option<Mac>,
+    /// The host side's Ethernet address.
+    pub host_mac: Mac,
+    /// MTU of that interface, in bytes.
+    pub mtu: u32,
+}
+
+impl EndpointRow {
+    /// The row of a pod.
+    #[must_use]
+    pub fn new(address: Ipv4Addr, endpoint: &Endpoint) -> Self {
+        let mac = Mac(endpoint.mac);
+        Self {
+            address,
+            interface: interface(endpoint.ifindex),
+            ifindex: endpoint.ifindex,
+            mac: (!mac.is_zero()).then_some(mac),
+            host_mac: Mac(endpoint.host_mac),
+            mtu: endpoint.mtu,
+        }
+    }
+}
+
+impl Row for EndpointRow {
+    const COLUMNS: &'static [&'static str] =
+        &["ADDRESS", "INTERFACE", "IFINDEX", "MAC", "HOST-MAC", "MTU"];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.address.to_string(),
+            self.interface.clone(),
+            self.ifindex.to_string(),
+            self.mac
+                .map_or("unresolved".to_owned(), |mac| mac.to_string()),
+            self.host_mac.to_string(),
+            self.mtu.to_string(),
+        ]
+    }
+}
+
+/// Another node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PeerRow {
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// Its own address inside the tunnel.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tunnel_address: Option<Ipv4Addr>,
+    /// Its VTEP.
+    #[serde(rename = "vtepMAC")]
+    pub vtep_mac: Mac,
+    /// How its pods are reached; more than one way where pools differ.
+    pub modes: Vec<&'static str>,
+    /// How many routes lead to it.
+    pub routes: usize,
+}
+
+impl PeerRow {
+    /// The row of a node, to which `routes` lead.
+    #[must_use]
+    pub fn new(address: Ipv4Addr, peer: &Peer, routes: &[NextHop]) -> Self {
+        let mut modes: Vec<_> = routes.iter().map(kind).collect();
+        modes.sort_unstable();
+        modes.dedup();
+        let tunnel = Ipv4Addr::from(peer.tunnel);
+        Self {
+            address,
+            tunnel_address: (!tunnel.is_unspecified()).then_some(tunnel),
+            vtep_mac: Mac(peer.vtep_mac),
+            modes,
+            routes: routes.len(),
+        }
+    }
+}
+
+impl Row for PeerRow {
+    const COLUMNS: &'static [&'static str] =
+        &["ADDRESS", "TUNNEL-ADDRESS", "VTEP-MAC", "MODES", "ROUTES"];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.address.to_string(),
+            optional(self.tunnel_address.as_ref()),
+            self.vtep_mac.to_string(),
+            self.modes.join(","),
+            self.routes.to_string(),
+        ]
+    }
+}
+
+/// A counter.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CounterRow {
+    /// Where the packets were seen.
+    pub hook: &'static str,
+    /// What became of them.
+    pub action: &'static str,
+    /// Why.
+    pub reason: &'static str,
+    /// How many; a segmentation-offloaded packet counts once.
+    pub packets: u64,
+    /// Their bytes, from the Ethernet header on.
+    pub bytes: u64,
+    /// The reason in a sentence.
+    pub description: &'static str,
+}
+
+impl CounterRow {
+    /// The row of a counter.
+    #[must_use]
+    pub fn new(hook: Hook, reason: Reason, counter: Counter) -> Self {
+        Self {
+            hook: hook.name(),
+            action: reason.action().name(),
+            reason: reason.name(),
+            packets: counter.packets,
+            bytes: counter.bytes,
+            description: reason.description(),
+        }
+    }
+}
+
+impl Row for CounterRow {
+    const COLUMNS: &'static [&'static str] =
+        &["HOOK", "ACTION", "REASON", "PACKETS", "BYTES", "MEANING"];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.hook.to_owned(),
+            self.action.to_owned(),
+            self.reason.to_owned(),
+            self.packets.to_string(),
+            self.bytes.to_string(),
+            self.description.to_owned(),
+        ]
+    }
+}
+
+/// The word for a next hop's kind.
+pub(super) fn kind(next_hop: &NextHop) -> &'static str {
+    match next_hop.kind() {
+        None => "unset",
+        Some(NextHopKind::Local) => "local",
+        Some(NextHopKind::Blackhole) => "blackhole",
+        Some(NextHopKind::Direct) => "direct",
+        Some(NextHopKind::Ipip) => "ipip",
+        Some(NextHopKind::Vxlan) => "vxlan",
+    }
+}
+
+/// The name of an interface, or its number where it is gone.
+pub(super) fn interface(ifindex: u32) -> String {
+    if_indextoname(ifindex)
+        .ok()
+        .and_then(|name| name.into_string().ok())
+        .unwrap_or_else(|| format!("#{ifindex} (gone)"))
+}
+
+fn optional<T: ToString>(value: Option<&T>) -> String {
+    value.map_or_else(|| "-".to_owned(), ToString::to_string)
+}

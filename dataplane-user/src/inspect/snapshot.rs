@@ -1,0 +1,72 @@
+//! The maps, copied into memory.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use aya::maps::{Map, MapData, PerCpuArray};
+use dataplane_common::{
+    abi::{self, Addr, Counter, Hook, NextHop, maps},
+    memory::MemoryTables,
+    reason::Reason,
+};
+use ipnet::Ipv4Net;
+
+use crate::dataplane::{BpfArray, BpfHash, BpfMap, Pins, RouteMap, Table};
+
+/// A copy of the maps that decisions look into.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// The tables as `decide` takes them.
+    pub tables: MemoryTables,
+    /// Every route by prefix.
+    pub routes: BTreeMap<Ipv4Net, NextHop>,
+}
+
+impl Snapshot {
+    /// Copies the maps pinned below `pins`.
+    pub fn read(pins: &Pins) -> Result<Self> {
+        let live = BpfArray::<u32>::open_array(pins, maps::NEXT_HOP_LIVE)?;
+        let next_hops = BpfArray::<NextHop>::open_array(pins, maps::NEXT_HOPS)?;
+        let mut routes = BTreeMap::new();
+        for (prefix, id) in RouteMap::open_routes(pins)?.entries()? {
+            let entry = id * 2 + (live.get(id)? & 1);
+            routes.insert(prefix, next_hops.get(entry)?);
+        }
+        let config = BpfArray::<abi::Config>::open_array(pins, maps::CONFIG)?.get(0)?;
+        let tables = MemoryTables {
+            config: (config.node != Addr::default()).then_some(config),
+            routes: routes
+                .iter()
+                .map(|(prefix, hop)| ((prefix.prefix_len(), prefix.network().octets()), *hop))
+                .collect(),
+            endpoints: hash(pins, maps::ENDPOINTS)?,
+            workloads: hash(pins, maps::WORKLOADS)?,
+            peers: hash(pins, maps::PEERS)?,
+        };
+        Ok(Self { tables, routes })
+    }
+}
+
+fn hash<K: aya::Pod + Ord, V: aya::Pod>(pins: &Pins, name: &'static str) -> Result<BTreeMap<K, V>> {
+    let map = BpfHash::<K, V>::open_hash(pins, name)?;
+    Ok(map.entries()?.into_iter().collect())
+}
+
+/// What every hook has counted, over all CPUs.
+pub fn counters(pins: &Pins) -> Result<BTreeMap<(Hook, Reason), Counter>> {
+    let map =
+        BpfMap::<PerCpuArray<MapData, Counter>>::open(pins, maps::COUNTERS, Map::PerCpuArray)?;
+    let mut counters = BTreeMap::new();
+    for hook in Hook::ALL {
+        for reason in Reason::ALL {
+            let per_cpu = map.inner().get(&abi::counter_index(hook, *reason), 0)?;
+            let mut sum = Counter::default();
+            for counter in per_cpu.iter() {
+                sum.packets += counter.packets;
+                sum.bytes += counter.bytes;
+            }
+            counters.insert((hook, *reason), sum);
+        }
+    }
+    Ok(counters)
+}

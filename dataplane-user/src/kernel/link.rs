@@ -1,0 +1,128 @@
+//! Network interfaces.
+
+use anyhow::{Context, Result};
+use netlink_packet_route::{
+    RouteNetlinkMessage,
+    link::{InfoData, InfoVxlan, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage},
+};
+use nix::net::if_::if_indextoname;
+
+use super::Netlink;
+
+/// A network interface.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Link {
+    /// Interface index, unique and stable in the network namespace.
+    pub index: u32,
+    /// Interface name, which can be changed at any time.
+    pub name: String,
+    /// Ethernet address; `None` for links without one, such as IPIP tunnels.
+    pub mac: Option<[u8; 6]>,
+    /// Largest layer 3 packet in bytes.
+    pub mtu: u32,
+    /// Whether the interface is administratively up (`IFF_UP`).
+    pub up: bool,
+    /// Whether neighbours on it are never resolved (`IFF_NOARP`).
+    pub noarp: bool,
+    /// Kind of a virtual interface as `ip link add ... type` calls it, such as `veth` or `vxlan`.
+    pub kind: Option<String>,
+    /// Free text set by whoever owns the interface (`ip link set ... alias`).
+    pub alias: Option<String>,
+    /// What is particular to a VXLAN interface.
+    pub vxlan: Option<Vxlan>,
+}
+
+/// What is particular to a VXLAN interface.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Vxlan {
+    /// VXLAN network identifier, 24 bits; zero and without meaning if `external`.
+    pub vni: u32,
+    /// UDP port that is listened and sent to.
+    pub port: u16,
+    /// Whether the outer headers come with each packet instead of from the interface
+    /// (`IFLA_VXLAN_COLLECT_METADATA`).
+    pub external: bool,
+}
+
+impl Netlink {
+    /// All network interfaces of the namespace.
+    pub async fn links(&self) -> Result<Vec<Link>> {
+        let mut request = LinkMessage::default();
+        // Statistics are most of a link's message and not wanted.
+        request
+            .attributes
+            .push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+
+        let messages = self
+            .list(RouteNetlinkMessage::GetLink(request))
+            .await
+            .context("cannot list the network interfaces")?;
+        Ok(messages.into_iter().filter_map(link).collect())
+    }
+}
+
+/// The interface with this index as an error message names it.
+pub(super) fn name_of(index: u32) -> String {
+    match if_indextoname(index) {
+        // nix takes the null pointer of a failure for success and an empty name.
+        Ok(name) if !name.is_empty() => name.to_string_lossy().into_owned(),
+        _ => format!("(no interface with index {index})"),
+    }
+}
+
+fn link(message: RouteNetlinkMessage) -> Option<Link> {
+    let RouteNetlinkMessage::NewLink(message) = message else {
+        return None;
+    };
+    let mut link = Link {
+        index: message.header.index,
+        up: message.header.flags.contains(LinkFlags::Up),
+        noarp: message.header.flags.contains(LinkFlags::Noarp),
+        ..Link::default()
+    };
+    for attribute in message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => link.name = name,
+            LinkAttribute::Address(bytes) => link.mac = bytes.try_into().ok(),
+            LinkAttribute::Mtu(mtu) => link.mtu = mtu,
+            LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
+            LinkAttribute::LinkInfo(infos) => read_infos(&mut link, infos),
+            _ => {}
+        }
+    }
+    Some(link)
+}
+
+fn read_infos(link: &mut Link, infos: Vec<LinkInfo>) {
+    for info in infos {
+        match info {
+            LinkInfo::Kind(kind) => link.kind = Some(kind.to_string()),
+            LinkInfo::Data(InfoData::Vxlan(attributes)) => link.vxlan = Some(vxlan(&attributes)),
+            _ => {}
+        }
+    }
+}
+
+fn vxlan(attributes: &[InfoVxlan]) -> Vxlan {
+    let mut vxlan = Vxlan::default();
+    for attribute in attributes {
+        match attribute {
+            InfoVxlan::Id(vni) => vxlan.vni = *vni,
+            InfoVxlan::Port(port) => vxlan.port = *port,
+            InfoVxlan::CollectMetadata(external) => vxlan.external = *external,
+            _ => {}
+        }
+    }
+    vxlan
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_message_names_interfaces_that_exist_and_those_that_do_not() {
+        assert_eq!(name_of(1), "lo");
+        assert_eq!(name_of(u32::MAX), "(no interface with index 4294967295)");
+    }
+}

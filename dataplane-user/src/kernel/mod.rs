@@ -1,0 +1,50 @@
+//! What the Linux network stack knows, and what this node adds to it, by rtnetlink.
+//!
+//! The lower half of the agent's conversation with the stack: reading links, addresses, routes and
+//! neighbours, and keeping two things of our own there, the carrier device and the routes that lead
+//! to it. What they should be is decided elsewhere; nothing here touches BPF.
+//!
+//! Bird's-eye view, from the top:
+//!
+//! - [`Netlink`] is the connection; its methods are spread over the files by what they are about.
+//! - [`Events`] says *that* the stack's state changed, never what: whoever is woken reads it again.
+//! - [`Link`], [`Address`], [`Route`], [`Neighbour`] and [`Underlay`] are what is read.
+//! - [`CarrierSpec`] and [`OwnRoute`] are what is written.
+//!
+//! Invariant: only what identifies itself as ours is ever changed or removed. The carrier carries
+//! [`CARRIER_ALIAS`]; a route of ours has both [`PROTOCOL`] and [`METRIC`].
+//!
+//! Deliberately absent: IPv6, policy rules, and retries. Every call is one attempt, and its error
+//! says what was attempted, on what, why it failed and, where that is known, what to do.
+
+mod address;
+mod carrier;
+mod connection;
+mod events;
+mod link;
+mod neighbour;
+mod own_route;
+mod qdisc;
+mod request;
+mod route;
+mod underlay;
+
+#[cfg(test)]
+mod tests;
+
+pub use netlink_packet_route::{
+    neighbour::NeighbourState,
+    route::{RouteScope, RouteType},
+};
+
+pub use self::{
+    address::Address,
+    carrier::{CARRIER_ALIAS, CARRIER_NAME, CarrierSpec},
+    connection::Netlink,
+    events::Events,
+    link::{Link, Vxlan},
+    neighbour::Neighbour,
+    own_route::{METRIC, OwnRoute, OwnTarget, PROTOCOL, difference},
+    route::{Route, TABLE_MAIN},
+    underlay::Underlay,
+};

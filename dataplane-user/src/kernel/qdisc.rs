@@ -1,0 +1,63 @@
+//! Queueing disciplines: only the removal of a clsact that was added for our filters.
+
+use anyhow::{Context, Result};
+use netlink_packet_route::{
+    RouteNetlinkMessage,
+    tc::{TcHandle, TcMessage},
+};
+use nix::errno::Errno;
+
+use super::Netlink;
+
+/// Major number of clsact's handle (`TC_H_CLSACT`).
+const CLSACT: u16 = 0xffff;
+
+impl Netlink {
+    /// Removes the clsact qdisc of interface `index` unless filters are on it, which are others'.
+    /// One that is gone, or whose interface is, is no error. Returns whether it was removed.
+    pub async fn delete_empty_clsact(&self, index: u32) -> Result<bool> {
+        let index = i32::try_from(index).context("an interface index is positive")?;
+        for side in [TcHandle::MIN_INGRESS, TcHandle::MIN_EGRESS] {
+            let request = RouteNetlinkMessage::GetTrafficFilter(message(index, side));
+            match self.list(request).await {
+                Ok(filters) if filters.is_empty() => {}
+                Ok(_) => return Ok(false),
+                Err(error) if is_gone(error.errno()) => return Ok(false),
+                Err(error) => {
+                    return Err(error).with_context(|| {
+                        format!("cannot list the filters of interface number {index}")
+                    });
+                }
+            }
+        }
+        let mut clsact = message(index, 0);
+        clsact.header.handle = TcHandle {
+            major: CLSACT,
+            minor: 0,
+        };
+        clsact.header.parent = TcHandle::CLSACT;
+        match self
+            .change(RouteNetlinkMessage::DelQueueDiscipline(clsact), 0)
+            .await
+        {
+            Ok(()) => Ok(true),
+            Err(error) if is_gone(error.errno()) => Ok(false),
+            Err(error) => Err(error).with_context(|| {
+                format!("cannot remove the clsact qdisc of interface number {index}")
+            }),
+        }
+    }
+}
+
+fn message(index: i32, side: u16) -> TcMessage {
+    let mut message = TcMessage::with_index(index);
+    message.header.parent = TcHandle {
+        major: CLSACT,
+        minor: side,
+    };
+    message
+}
+
+fn is_gone(errno: Option<Errno>) -> bool {
+    matches!(errno, Some(Errno::ENODEV | Errno::ENOENT | Errno::EINVAL))
+}

@@ -1,0 +1,290 @@
+//! From the model (configuration, cluster, node) to what should be: a pure function.
+
+mod kernel_routes;
+mod next_hops;
+mod prefixes;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::Ipv4Addr,
+};
+
+use anyhow::{Context, Result, bail};
+use dataplane_common::{
+    abi::{self, Addr, Endpoint, Hook, MAX_GATEWAYS, NextHop, Peer, Workload, flags},
+    packet::Tunnel,
+};
+use ipnet::Ipv4Net;
+
+use crate::{
+    cluster::{Cluster, Node},
+    config::Config,
+    dataplane::Attachment,
+    kernel::{CARRIER_NAME, CarrierSpec, Link, OwnRoute},
+    node::{NodeState, Pod},
+};
+
+/// The three parts of the model.
+#[derive(Clone, Copy, Debug)]
+pub struct Model<'a> {
+    /// The configuration of this node.
+    pub config: &'a Config,
+    /// The cluster's route table.
+    pub cluster: &'a Cluster,
+    /// What the kernel says about this node.
+    pub node: &'a NodeState,
+}
+
+/// What should be.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The contents of the BPF maps.
+    pub tables: Tables,
+    /// The routes of the slow path.
+    pub kernel_routes: Vec<OwnRoute>,
+    /// The programs on their interfaces.
+    pub attachments: BTreeSet<Attachment>,
+    /// Pods whose Ethernet address the kernel has to be asked for.
+    pub unresolved: Vec<Pod>,
+    /// What is left to the stack, and why.
+    pub left_out: Vec<LeftOut>,
+}
+
+/// The contents of the BPF maps.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Tables {
+    /// The one configuration.
+    pub config: abi::Config,
+    /// Next hops; the reconciler gives them numbers.
+    pub next_hops: BTreeMap<NextHopKey, NextHop>,
+    /// Where each prefix leads.
+    pub routes: BTreeMap<Ipv4Net, NextHopKey>,
+    /// Local pods by address.
+    pub endpoints: BTreeMap<Addr, Endpoint>,
+    /// Workload interfaces by index.
+    pub workloads: BTreeMap<u32, Workload>,
+    /// Other nodes by address.
+    pub peers: BTreeMap<Addr, Peer>,
+}
+
+/// What a next hop is the same by, whatever is found out or decided about it: changing a pool's
+/// mode changes one next hop a peer, and no route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum NextHopKey {
+    /// This node.
+    Local,
+    /// Nowhere.
+    Blackhole,
+    /// Another node, for the addresses of one pool.
+    Peer {
+        /// The node's address.
+        address: Ipv4Addr,
+        /// The pool's prefix.
+        pool: Ipv4Net,
+    },
+}
+
+/// A peer that the fast path cannot send to.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LeftOut {
+    /// Name and address of the peer.
+    pub peer: String,
+    /// What is in the way.
+    pub why: String,
+}
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.peer, self.why)
+    }
+}
+
+impl<'a> Model<'a> {
+    /// This node's entry in the cluster's table.
+    pub fn local(&self) -> Result<&'a Node> {
+        let name = &self.config.node;
+        self.cluster
+            .node(name)
+            .with_context(|| format!("the cluster table has no node {name}"))
+    }
+
+    /// The interfaces that lead to other nodes.
+    fn uplinks(&self) -> Result<Vec<&'a Link>> {
+        let node: &'a NodeState = self.node;
+        let address = self.local()?.address;
+        let holder = node.holder(address).with_context(|| {
+            format!(
+                "no interface holds {address}, the address of {} in the cluster table: correct \
+                 the table, or add the address",
+                self.config.node
+            )
+        })?;
+        if self.config.uplinks.is_empty() {
+            return Ok(vec![holder]);
+        }
+        self.config
+            .uplinks
+            .iter()
+            .map(|name| {
+                node.link(name)
+                    .with_context(|| format!("there is no interface {name}, which `uplinks` names"))
+            })
+            .collect()
+    }
+}
+
+/// What the carrier should be, before it exists: the plan needs its index.
+pub fn carrier(model: &Model) -> Result<CarrierSpec> {
+    let local = model.local()?;
+    // Each of its routes has an MTU of its own; the device's is the largest of them, since the
+    // stack refuses to receive what is longer.
+    let mtu = model
+        .uplinks()?
+        .iter()
+        .map(|link| link.mtu)
+        .min()
+        .unwrap_or_default();
+    let overhead = u32::from(Tunnel::Ipip.overhead());
+    // The least an IPv4 link may have, RFC 791.
+    if mtu < 68 + u32::from(Tunnel::Vxlan.overhead()) {
+        bail!("an uplink has an MTU of {mtu}, which leaves no room for a tunnel");
+    }
+    Ok(CarrierSpec {
+        name: CARRIER_NAME.to_owned(),
+        mac: local.vtep_mac.0,
+        mtu: mtu - overhead,
+        vxlan_port: model.config.tunnel.vxlan.port,
+        addresses: local.tunnel_address.into_iter().collect(),
+    })
+}
+
+/// The plan for a node whose carrier has index `carrier`.
+pub fn plan(model: &Model, carrier: u32) -> Result<Plan> {
+    let local = model.local()?;
+    let uplinks = model.uplinks()?;
+    let mut prefixes = prefixes::owners(model.cluster, local);
+    prefixes::add_pods(&mut prefixes, &model.node.pods);
+
+    let hops = next_hops::next_hops(model, local, &uplinks, &prefixes);
+    let kernel_routes = kernel_routes::routes(model, local, carrier, &prefixes, &hops.next_hops);
+    let tables = Tables {
+        config: config(model, local, carrier),
+        routes: prefixes
+            .iter()
+            .filter_map(|(prefix, owner)| {
+                let key = next_hops::key(model.cluster, *prefix, *owner);
+                hops.next_hops.contains_key(&key).then_some((*prefix, key))
+            })
+            .collect(),
+        next_hops: hops.next_hops,
+        endpoints: endpoints(model.node),
+        workloads: workloads(model),
+        peers: peers(model.cluster, local),
+    };
+    Ok(Plan {
+        attachments: attachments(model, &uplinks, carrier, &tables.workloads),
+        tables,
+        kernel_routes,
+        unresolved: model
+            .node
+            .pods
+            .iter()
+            .filter(|pod| pod.mac.is_none())
+            .copied()
+            .collect(),
+        left_out: hops.left_out,
+    })
+}
+
+fn config(model: &Model, local: &Node, carrier: u32) -> abi::Config {
+    let vxlan = &model.config.tunnel.vxlan;
+    let mut gateways = [Addr::default(); MAX_GATEWAYS];
+    for (place, gateway) in gateways.iter_mut().zip(&model.config.gateways) {
+        *place = gateway.octets();
+    }
+    abi::Config {
+        node: local.address.octets(),
+        vni: vxlan.vni,
+        flags: if vxlan.checksum {
+            flags::VXLAN_CHECKSUM
+        } else {
+            0
+        },
+        carrier,
+        vxlan_port: vxlan.port.to_be_bytes(),
+        vtep_mac: local.vtep_mac.0,
+        gateways,
+    }
+}
+
+fn endpoints(node: &NodeState) -> BTreeMap<Addr, Endpoint> {
+    node.pods
+        .iter()
+        .filter_map(|pod| {
+            let link = node.links.get(&pod.ifindex)?;
+            let endpoint = Endpoint {
+                ifindex: pod.ifindex,
+                mtu: link.mtu,
+                mac: pod.mac.unwrap_or_default(),
+                host_mac: link.mac.unwrap_or_default(),
+            };
+            Some((pod.address.octets(), endpoint))
+        })
+        .collect()
+}
+
+fn workloads(model: &Model) -> BTreeMap<u32, Workload> {
+    model
+        .node
+        .links
+        .values()
+        .filter(|link| model.config.workloads.matches(&link.name))
+        .filter_map(|link| {
+            let workload = Workload {
+                mac: link.mac?,
+                padding: [0; 2],
+            };
+            Some((link.index, workload))
+        })
+        .collect()
+}
+
+fn peers(cluster: &Cluster, local: &Node) -> BTreeMap<Addr, Peer> {
+    cluster
+        .nodes
+        .iter()
+        .filter(|node| node.name != local.name)
+        .map(|node| {
+            let peer = Peer {
+                tunnel: node.tunnel_address.map(|a| a.octets()).unwrap_or_default(),
+                vtep_mac: node.vtep_mac.0,
+                padding: [0; 2],
+            };
+            (node.address.octets(), peer)
+        })
+        .collect()
+}
+
+fn attachments(
+    model: &Model,
+    uplinks: &[&Link],
+    carrier: u32,
+    workloads: &BTreeMap<u32, Workload>,
+) -> BTreeSet<Attachment> {
+    let attachment = |ifindex, hook, interface: &str| Attachment {
+        ifindex,
+        hook,
+        interface: interface.to_owned(),
+    };
+    let workloads = workloads.keys().filter_map(|ifindex| {
+        let link = model.node.links.get(ifindex)?;
+        Some(attachment(*ifindex, Hook::FromWorkload, &link.name))
+    });
+    let uplinks = uplinks
+        .iter()
+        .map(|link| attachment(link.index, Hook::FromUplink, &link.name));
+    let carrier =
+        [Hook::FromStack, Hook::FromCarrier].map(|hook| attachment(carrier, hook, CARRIER_NAME));
+    workloads.chain(uplinks).chain(carrier).collect()
+}

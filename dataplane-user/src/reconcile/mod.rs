@@ -1,0 +1,97 @@
+//! Making the maps equal to the plan.
+//!
+//! The maps are read once, when the reconciler starts; after that it knows what they hold, since
+//! nothing else writes them, and writes only what differs.
+
+mod delta;
+mod next_hops;
+
+pub use delta::Tracked;
+pub use next_hops::NextHops;
+
+use anyhow::Result;
+use dataplane_common::abi::{Addr, Config, Endpoint, Peer, Workload, maps};
+use ipnet::Ipv4Net;
+
+use crate::{
+    dataplane::{BpfArray, BpfHash, Pins, RouteMap},
+    plan::Tables,
+};
+
+/// How much was written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Entries added or replaced.
+    pub written: usize,
+    /// Entries removed.
+    pub removed: usize,
+}
+
+impl Changes {
+    /// Whether nothing was.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self == Self::default()
+    }
+}
+
+impl std::ops::AddAssign for Changes {
+    fn add_assign(&mut self, other: Self) {
+        self.written += other.written;
+        self.removed += other.removed;
+    }
+}
+
+/// The pinned maps, and what they are known to hold.
+pub struct Reconciler {
+    config: BpfArray<Config>,
+    next_hops: NextHops<BpfArray<u32>, BpfArray<dataplane_common::abi::NextHop>>,
+    routes: Tracked<Ipv4Net, u32, RouteMap>,
+    endpoints: Tracked<Addr, Endpoint, BpfHash<Addr, Endpoint>>,
+    workloads: Tracked<u32, Workload, BpfHash<u32, Workload>>,
+    peers: Tracked<Addr, Peer, BpfHash<Addr, Peer>>,
+}
+
+impl Reconciler {
+    /// Reads the maps pinned below `pins`.
+    pub fn open(pins: &Pins) -> Result<Self> {
+        Ok(Self {
+            config: BpfArray::open_array(pins, maps::CONFIG)?,
+            next_hops: NextHops::open(
+                BpfArray::open_array(pins, maps::NEXT_HOP_LIVE)?,
+                BpfArray::open_array(pins, maps::NEXT_HOPS)?,
+            )?,
+            routes: Tracked::open(RouteMap::open_routes(pins)?)?,
+            endpoints: Tracked::open(BpfHash::open_hash(pins, maps::ENDPOINTS)?)?,
+            workloads: Tracked::open(BpfHash::open_hash(pins, maps::WORKLOADS)?)?,
+            peers: Tracked::open(BpfHash::open_hash(pins, maps::PEERS)?)?,
+        })
+    }
+
+    /// Writes what differs from `tables`: first what others refer to, so that a program never finds
+    /// a reference without its object; what is no longer wanted goes in the opposite order.
+    pub fn apply(&mut self, tables: &Tables) -> Result<Changes> {
+        let mut changes = Changes::default();
+        if self.config.get(0)? != tables.config {
+            self.config.set(0, tables.config)?;
+            changes.written += 1;
+        }
+        changes.written += self.workloads.write(&tables.workloads)?;
+        changes.written += self.endpoints.write(&tables.endpoints)?;
+        changes.written += self.peers.write(&tables.peers)?;
+        changes.written += self.next_hops.write(&tables.next_hops)?;
+        let routes = tables
+            .routes
+            .iter()
+            .map(|(prefix, key)| Ok((*prefix, self.next_hops.id(key)?)))
+            .collect::<Result<_>>()?;
+        changes.written += self.routes.write(&routes)?;
+
+        changes.removed += self.routes.sweep(&routes)?;
+        changes.removed += self.next_hops.sweep(&tables.next_hops)?;
+        changes.removed += self.peers.sweep(&tables.peers)?;
+        changes.removed += self.endpoints.sweep(&tables.endpoints)?;
+        changes.removed += self.workloads.sweep(&tables.workloads)?;
+        Ok(changes)
+    }
+}

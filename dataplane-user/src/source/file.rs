@@ -1,0 +1,83 @@
+//! The `file` source: the cluster's route table in YAML.
+//!
+//! A file is read into raw values that remember their lines, then held against the rules section
+//! by section, then across sections. All mistakes are reported at once; only YAML that cannot be
+//! read, or that has unknown fields, stops at the first.
+
+mod claims;
+mod list;
+mod nodes;
+mod pools;
+mod raw;
+mod routes;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+
+use crate::{
+    cluster::{Cluster, Node},
+    document::{self, FileError, Problems},
+};
+use list::few;
+use nodes::CheckedNode;
+use raw::RawCluster;
+
+/// Reads and validates the cluster table in `file`.
+pub fn read(file: &Path) -> Result<Cluster, FileError> {
+    parse(file, &document::read(file)?)
+}
+
+fn parse(file: &Path, text: &str) -> Result<Cluster, FileError> {
+    let Some(raw) = document::parse::<RawCluster>(file, text)? else {
+        let text = "is empty: list the cluster's pools and nodes in it";
+        return Err(FileError::new(file, None, text));
+    };
+    let mut problems = Problems::default();
+    let pools = pools::check(raw.pools, &mut problems);
+    let nodes = nodes::check(raw.nodes, &pools, &mut problems);
+    let routes = routes::check(raw.routes, &pools, &nodes, &mut problems);
+    claims::check(&nodes, &routes, &mut problems);
+    problems.into_result(file)?;
+    Ok(Cluster {
+        pools: pools.into_pools(),
+        nodes: nodes
+            .into_iter()
+            .filter_map(CheckedNode::into_node)
+            .collect(),
+        routes: routes.into_iter().map(|route| route.value).collect(),
+    })
+}
+
+/// This node in the table that was read from `file`, by the `name` it has in the configuration.
+pub fn local_node<'a>(
+    cluster: &'a Cluster,
+    file: &Path,
+    name: &str,
+) -> Result<&'a Node, FileError> {
+    cluster.node(name).ok_or_else(|| {
+        let known = few(cluster.nodes.iter().map(|node| &node.name));
+        let remedy = match namesake(cluster, name) {
+            Some(Node { name, .. }) => {
+                format!("if it is {name} there, write node: {name} in the config")
+            }
+            None => "add it, or set node in the config, which by default is $NODE_NAME, else the \
+                     hostname"
+                .to_owned(),
+        };
+        let text =
+            format!("{name}, which is this node, is not in the list of nodes ({known}): {remedy}");
+        FileError::new(file, None, text)
+    })
+}
+
+/// The one node whose name is `name` but for case and domain, which is how hostnames and the names
+/// of nodes usually differ.
+fn namesake<'a>(cluster: &'a Cluster, name: &str) -> Option<&'a Node> {
+    let host = |name: &str| name.split('.').next().map(str::to_ascii_lowercase);
+    let mut namesakes = cluster
+        .nodes
+        .iter()
+        .filter(|node| host(&node.name) == host(name));
+    namesakes.next().filter(|_| namesakes.next().is_none())
+}

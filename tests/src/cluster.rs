@@ -1,0 +1,81 @@
+//! The cluster route table of a lab.
+
+use std::fmt::{self, Write as _};
+
+use crate::Lab;
+
+/// How pod traffic crosses between nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// As it is: the underlay routes pod addresses.
+    None,
+    /// IP in IP, always.
+    Ipip,
+    /// VXLAN, always.
+    Vxlan,
+    /// As it is on the node's own subnet, VXLAN beyond.
+    CrossSubnet,
+}
+
+impl Mode {
+    /// Every mode.
+    pub const ALL: [Self; 4] = [Self::None, Self::Ipip, Self::Vxlan, Self::CrossSubnet];
+
+    /// Calico's word for it in a pool's `ipipMode`.
+    #[must_use]
+    pub fn ipip_mode(self) -> &'static str {
+        match self {
+            Self::Ipip => "Always",
+            Self::None | Self::Vxlan | Self::CrossSubnet => "Never",
+        }
+    }
+
+    /// Calico's word for it in a pool's `vxlanMode`.
+    #[must_use]
+    pub fn vxlan_mode(self) -> &'static str {
+        match self {
+            Self::None | Self::Ipip => "Never",
+            Self::Vxlan => "Always",
+            Self::CrossSubnet => "CrossSubnet",
+        }
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::None => "no encapsulation",
+            Self::Ipip => "IPIP",
+            Self::Vxlan => "VXLAN",
+            Self::CrossSubnet => "VXLAN across subnets",
+        })
+    }
+}
+
+/// The cluster file that describes `lab`: one pool, 10.244.0.0/16, with Calico's words for its modes
+/// (`Always`, `CrossSubnet`, `Never`), and the nodes.
+#[must_use]
+pub fn cluster_yaml(lab: &Lab, ipip_mode: &str, vxlan_mode: &str) -> String {
+    let mut yaml = format!(
+        "pools:\n  \
+         - cidr: 10.244.0.0/16\n    \
+           ipipMode: {ipip_mode}\n    \
+           vxlanMode: {vxlan_mode}\n\
+         nodes:\n"
+    );
+    for node in lab.nodes() {
+        write!(
+            yaml,
+            "  - name: {}\n    \
+                 address: {}\n    \
+                 podCIDRs: [{}]\n    \
+                 tunnelAddress: {}\n",
+            node.name(),
+            node.address(),
+            node.pod_cidr(),
+            node.tunnel_address(),
+        )
+        .expect("write into a string");
+    }
+    yaml
+}

@@ -1,0 +1,238 @@
+//! Nodes.
+
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use anyhow::{Context as _, Result, ensure};
+use ipnet::Ipv4Net;
+
+use super::{NodeSpec, Pod, host};
+use crate::batch::IpBatch;
+use crate::sandbox::Directories;
+use crate::{Background, Mac, NetNs, NsCommand, agent};
+
+/// A node: a namespace that forwards between its `eth0` and its pods.
+#[derive(Debug)]
+pub struct Node {
+    name: String,
+    address: Ipv4Net,
+    pod_cidr: Ipv4Net,
+    mtu: u16,
+    pod_mtu: u16,
+    ns: NetNs,
+    dir: PathBuf,
+    pins: PathBuf,
+    pods: Vec<Pod>,
+    /// How many pods it has had, which tells successors at one address apart.
+    pods_added: u8,
+}
+
+impl Node {
+    /// A node that is not connected yet.
+    pub(super) fn new(spec: &NodeSpec, lab: &Directories) -> Result<Self> {
+        let name = spec.name.clone();
+        let dir = lab.files.join(&name);
+        fs::create_dir(&dir).with_context(|| format!("create {} for a node", dir.display()))?;
+        Ok(Self {
+            address: spec.address,
+            pod_cidr: spec.pod_cidr,
+            mtu: spec.mtu,
+            pod_mtu: spec.pod_mtu,
+            ns: host::forwarding()?,
+            dir,
+            pins: lab.pins.join(&name),
+            pods: Vec::new(),
+            pods_added: 0,
+            name,
+        })
+    }
+
+    /// Adds `p0`, `p1`, … at once, from the pod CIDR's third address on.
+    pub(super) fn add_numbered_pods(&mut self, count: usize) -> Result<()> {
+        let addresses: Vec<_> = self.free_addresses().take(count).collect();
+        ensure!(
+            addresses.len() == count,
+            "{} has no {count} addresses for pods",
+            self.pod_cidr
+        );
+        let pods = addresses
+            .into_iter()
+            .enumerate()
+            .map(|(index, address)| self.new_pod(&format!("p{index}"), address))
+            .collect::<Result<_>>()?;
+        self.connect(pods)
+    }
+
+    /// Adds a pod at the first free address from the pod CIDR's third on; the second is the node's
+    /// tunnel address.
+    pub fn add_pod(&mut self, name: &str) -> Result<&Pod> {
+        let address = self.free_addresses().next();
+        let address = address.with_context(|| format!("{} is full", self.pod_cidr))?;
+        self.add_pod_at(name, address)
+    }
+
+    /// Adds a pod at an address of your choice, in the node's CIDR or not.
+    pub fn add_pod_at(&mut self, name: &str, address: Ipv4Addr) -> Result<&Pod> {
+        let pod = self.new_pod(name, address)?;
+        self.connect(vec![pod])?;
+        Ok(self.pod(name))
+    }
+
+    fn free_addresses(&self) -> impl Iterator<Item = Ipv4Addr> {
+        let taken = |address| self.pods.iter().any(|pod| pod.address() == address);
+        let hosts = self.pod_cidr.hosts();
+        hosts.filter(move |&address| address > self.tunnel_address() && !taken(address))
+    }
+
+    fn new_pod(&mut self, name: &str, address: Ipv4Addr) -> Result<Pod> {
+        ensure!(
+            !self.has_pod(name),
+            "node {} already has a pod {name}",
+            self.name
+        );
+        let mac = Mac::of(address, self.pods_added);
+        self.pods_added = self.pods_added.wrapping_add(1);
+        Pod::new(name, address, mac)
+    }
+
+    fn connect(&mut self, pods: Vec<Pod>) -> Result<()> {
+        let mut batch = IpBatch::default();
+        for pod in &pods {
+            pod.connect(&mut batch, self.pod_mtu);
+        }
+        batch.apply(&self.ns)?;
+        pods.iter().try_for_each(Pod::bring_up)?;
+        self.pods.extend(pods);
+        Ok(())
+    }
+
+    /// Removes a pod, as its deletion does: its veth disappears, and with it the route. Its
+    /// namespace is gone when the last clone of the pod is dropped.
+    pub fn remove_pod(&mut self, name: &str) -> Result<()> {
+        let pod = self.pods.remove(self.position(name));
+        self.ns
+            .exec(&format!("ip link delete {}", pod.host_ifname()))?;
+        Ok(())
+    }
+
+    /// Sets the MTU of both sides of a pod's veth, in bytes.
+    pub fn set_pod_mtu(&self, name: &str, bytes: u16) -> Result<()> {
+        let pod = self.pod(name);
+        self.ns
+            .exec(&format!("ip link set {} mtu {bytes}", pod.host_ifname()))?;
+        pod.ns().exec(&format!("ip link set eth0 mtu {bytes}"))?;
+        Ok(())
+    }
+
+    /// Turns on the strict reverse-path filter, for every device.
+    pub fn strict_rp_filter(&self) -> Result<()> {
+        self.ns.set_sysctl("net.ipv4.conf.all.rp_filter", "1")
+    }
+
+    /// The pod called `name`.
+    ///
+    /// # Panics
+    ///
+    /// When there is none.
+    #[must_use]
+    pub fn pod(&self, name: &str) -> &Pod {
+        &self.pods[self.position(name)]
+    }
+
+    /// Whether there is a pod called `name`.
+    #[must_use]
+    pub fn has_pod(&self, name: &str) -> bool {
+        self.pods.iter().any(|pod| pod.name() == name)
+    }
+
+    fn position(&self, name: &str) -> usize {
+        let position = self.pods.iter().position(|pod| pod.name() == name);
+        position.unwrap_or_else(|| panic!("node {} has no pod {name}", self.name))
+    }
+
+    /// The pods, in the order they were added.
+    #[must_use]
+    pub fn pods(&self) -> &[Pod] {
+        &self.pods
+    }
+
+    /// Starts a command of this node or of one of its pods beside the test; its output goes to
+    /// `<name>.log` in the node's directory.
+    pub fn start(&self, name: &str, command: NsCommand) -> Result<Background> {
+        Background::start(command, &self.dir.join(format!("{name}.log")))
+    }
+
+    /// Runs `underpass` on the node with these arguments and the configuration of the node's agent.
+    pub fn underpass(&self, arguments: &[&str]) -> Result<Output> {
+        agent::command(self, arguments)?.output()
+    }
+
+    /// The configuration an agent gets unless told otherwise.
+    #[must_use]
+    pub fn agent_config(&self) -> String {
+        agent::config(self)
+    }
+
+    /// Replaces the node's cluster file as a careful editor does: a reader finds the old one or the
+    /// new one.
+    pub fn write_cluster(&self, cluster_yaml: &str) -> Result<()> {
+        agent::write_cluster(self, cluster_yaml)
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The address of its `eth0` and the size of its subnet.
+    #[must_use]
+    pub fn address(&self) -> Ipv4Net {
+        self.address
+    }
+
+    /// The Ethernet address of its `eth0`.
+    #[must_use]
+    pub fn mac(&self) -> Mac {
+        Mac::of(self.address.addr(), 0)
+    }
+
+    /// The MTU its `eth0` was made with, in bytes.
+    #[must_use]
+    pub fn mtu(&self) -> u16 {
+        self.mtu
+    }
+
+    /// The addresses of its pods.
+    #[must_use]
+    pub fn pod_cidr(&self) -> Ipv4Net {
+        self.pod_cidr
+    }
+
+    /// The address its tunnels have: the pod CIDR's second, such as 10.244.0.1. The lab only keeps
+    /// it free.
+    #[must_use]
+    pub fn tunnel_address(&self) -> Ipv4Addr {
+        Ipv4Addr::from(u32::from(self.pod_cidr.network()) + 1)
+    }
+
+    /// Its namespace.
+    #[must_use]
+    pub fn ns(&self) -> &NetNs {
+        &self.ns
+    }
+
+    /// Its directory for files: configuration and logs.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Where its agent pins BPF objects.
+    #[must_use]
+    pub fn pins(&self) -> &Path {
+        &self.pins
+    }
+}

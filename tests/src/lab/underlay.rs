@@ -1,0 +1,201 @@
+//! What connects the nodes: a cable or a switch on each subnet, and a router between the subnets.
+
+use std::net::Ipv4Addr;
+
+use anyhow::{Context as _, Result, ensure};
+use ipnet::Ipv4Net;
+
+use super::{Node, host};
+use crate::batch::IpBatch;
+use crate::{Mac, NetNs};
+
+/// The namespaces between the nodes.
+#[derive(Debug)]
+pub(super) struct Underlay {
+    router: Option<NetNs>,
+    /// Held, so that they exist.
+    _switches: Vec<NetNs>,
+}
+
+impl Underlay {
+    /// Connects the nodes of each subnet, and the subnets if there are several. Nodes learn no
+    /// default route, only routes to the other subnets.
+    pub(super) fn connect(nodes: &[Node]) -> Result<Self> {
+        let subnets = subnets(nodes);
+        let router = if subnets.len() > 1 {
+            Some(host::forwarding()?)
+        } else {
+            None
+        };
+        let mut switches = Vec::new();
+        for (index, &subnet) in subnets.iter().enumerate() {
+            let mut stations: Vec<_> = nodes
+                .iter()
+                .filter(|node| subnet_of(node) == subnet)
+                .map(Station::node)
+                .collect();
+            if let Some(router) = &router {
+                stations.push(Station::router(router, index, subnet, &stations)?);
+            }
+            switches.extend(connect(&stations)?);
+        }
+        if router.is_some() {
+            nodes
+                .iter()
+                .try_for_each(|node| add_routes(node, &subnets))?;
+        }
+        Ok(Self {
+            router,
+            _switches: switches,
+        })
+    }
+
+    pub(super) fn router(&self) -> Option<&NetNs> {
+        self.router.as_ref()
+    }
+}
+
+/// The subnets of the nodes, in the order of their first mention.
+fn subnets(nodes: &[Node]) -> Vec<Ipv4Net> {
+    let mut subnets = Vec::new();
+    for subnet in nodes.iter().map(subnet_of) {
+        if !subnets.contains(&subnet) {
+            subnets.push(subnet);
+        }
+    }
+    subnets
+}
+
+fn subnet_of(node: &Node) -> Ipv4Net {
+    node.address().trunc()
+}
+
+/// An interface to be, on a subnet.
+struct Station<'a> {
+    ns: &'a NetNs,
+    ifname: String,
+    address: Ipv4Net,
+    mtu: u16,
+}
+
+impl<'a> Station<'a> {
+    fn node(node: &'a Node) -> Self {
+        Self {
+            ns: node.ns(),
+            ifname: "eth0".into(),
+            address: node.address(),
+            mtu: node.mtu(),
+        }
+    }
+
+    /// The router's interface on a subnet, wide enough for each of its `neighbours`.
+    fn router(
+        ns: &'a NetNs,
+        index: usize,
+        subnet: Ipv4Net,
+        neighbours: &[Station<'_>],
+    ) -> Result<Self> {
+        let gateway = gateway(subnet)?;
+        ensure!(
+            neighbours
+                .iter()
+                .all(|neighbour| neighbour.address.addr() != gateway),
+            "{gateway} is the router of {subnet}; no node can have it"
+        );
+        let mtu = neighbours
+            .iter()
+            .map(|neighbour| neighbour.mtu)
+            .max()
+            .unwrap_or(1500);
+        let address = Ipv4Net::new_assert(gateway, subnet.prefix_len());
+        Ok(Self {
+            ns,
+            ifname: format!("net{index}"),
+            address,
+            mtu,
+        })
+    }
+
+    /// The arguments that make this interface the peer of a veth device.
+    fn as_peer(&self) -> String {
+        format!(
+            "peer {} netns {}",
+            self.as_device("name"),
+            self.ns.path().display()
+        )
+    }
+
+    fn as_device(&self, keyword: &str) -> String {
+        let mac = Mac::of(self.address.addr(), 0);
+        format!("{keyword} {} address {mac} mtu {}", self.ifname, self.mtu)
+    }
+
+    fn bring_up(&self) -> Result<()> {
+        let Self {
+            ns,
+            ifname,
+            address,
+            ..
+        } = self;
+        IpBatch::default()
+            .add("link set lo up")
+            .add(format_args!("address add {address} dev {ifname}"))
+            .add(format_args!("link set {ifname} up"))
+            .apply(ns)
+    }
+}
+
+/// Connects stations: two by a cable, else by a switch, whose namespace is returned.
+fn connect(stations: &[Station<'_>]) -> Result<Option<NetNs>> {
+    let switch = if let [one, other] = stations {
+        cable(one, other)?;
+        None
+    } else {
+        Some(switch(stations)?)
+    };
+    stations.iter().try_for_each(Station::bring_up)?;
+    Ok(switch)
+}
+
+fn cable(one: &Station<'_>, other: &Station<'_>) -> Result<()> {
+    IpBatch::default()
+        .add(format_args!(
+            "link add {} type veth {}",
+            one.as_device("name"),
+            other.as_peer()
+        ))
+        .apply(one.ns)
+}
+
+fn switch(stations: &[Station<'_>]) -> Result<NetNs> {
+    let ns = host::new()?;
+    let mut batch = IpBatch::default();
+    batch.add("link add br0 up type bridge stp_state 0 mcast_snooping 0");
+    for (index, station) in stations.iter().enumerate() {
+        batch.add(format_args!(
+            "link add port{index} mtu {} up master br0 type veth {}",
+            station.mtu,
+            station.as_peer()
+        ));
+    }
+    batch.apply(&ns)?;
+    Ok(ns)
+}
+
+fn add_routes(node: &Node, subnets: &[Ipv4Net]) -> Result<()> {
+    let own = subnet_of(node);
+    let gateway = gateway(own)?;
+    let mut batch = IpBatch::default();
+    for subnet in subnets.iter().filter(|&&subnet| subnet != own) {
+        batch.add(format_args!("route add {subnet} via {gateway} dev eth0"));
+    }
+    batch.apply(node.ns())
+}
+
+/// Where a subnet's router is: at its first address.
+fn gateway(subnet: Ipv4Net) -> Result<Ipv4Addr> {
+    subnet
+        .hosts()
+        .next()
+        .with_context(|| format!("{subnet} has no address for a router"))
+}

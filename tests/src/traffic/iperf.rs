@@ -1,0 +1,261 @@
+//! iperf3(1) and what it measures.
+
+use std::fs;
+use std::net::Ipv4Addr;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::{Background, NetNs};
+
+/// How to measure TCP.
+#[derive(Clone, Debug)]
+pub struct TcpOptions {
+    /// The port of the server.
+    pub port: u16,
+    /// How many streams at once.
+    pub parallel: u8,
+    /// The maximum segment size in bytes, if not the kernel's.
+    pub mss: Option<u16>,
+    /// The congestion control, if not the kernel's default.
+    pub congestion: Option<String>,
+}
+
+impl Default for TcpOptions {
+    fn default() -> Self {
+        Self {
+            port: 5201,
+            parallel: 1,
+            mss: None,
+            congestion: None,
+        }
+    }
+}
+
+/// What TCP achieved, all streams together.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TcpThroughput {
+    /// Payload that arrived, in bits per second.
+    pub bits_per_second: f64,
+    /// Segments sent again.
+    pub retransmits: u64,
+}
+
+/// How to measure UDP.
+#[derive(Clone, Debug)]
+pub struct UdpOptions {
+    /// The port of the server.
+    pub port: u16,
+    /// The payload of a datagram in bytes.
+    pub length: u16,
+    /// Payload to send, in bits per second; 0 for as much as possible.
+    pub bits_per_second: u64,
+}
+
+impl Default for UdpOptions {
+    fn default() -> Self {
+        Self {
+            port: 5201,
+            length: 1400,
+            bits_per_second: 100_000_000,
+        }
+    }
+}
+
+/// What UDP achieved.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct UdpThroughput {
+    /// Payload that arrived, in bits per second.
+    pub bits_per_second: f64,
+    /// Datagrams sent.
+    pub packets: u64,
+    /// Those that did not arrive.
+    pub lost: u64,
+    /// Jitter in milliseconds.
+    pub jitter_ms: f64,
+}
+
+/// Sends TCP from `client` to a server in `server`, at `address`, for some seconds.
+pub fn tcp_throughput(
+    server: &NetNs,
+    client: &NetNs,
+    address: Ipv4Addr,
+    seconds: u16,
+    options: &TcpOptions,
+) -> Result<TcpThroughput> {
+    let mut arguments = vec!["--parallel".to_owned(), options.parallel.to_string()];
+    if let Some(mss) = options.mss {
+        arguments.extend(["--set-mss".to_owned(), mss.to_string()]);
+    }
+    if let Some(congestion) = &options.congestion {
+        arguments.extend(["--congestion".to_owned(), congestion.clone()]);
+    }
+    let end: TcpEnd = Run {
+        server,
+        client,
+        address,
+        port: options.port,
+        seconds,
+    }
+    .run(&arguments)?;
+    Ok(TcpThroughput {
+        bits_per_second: end.sum_received.bits_per_second,
+        retransmits: end.sum_sent.retransmits,
+    })
+}
+
+/// Sends UDP from `client` to a server in `server`, at `address`, for some seconds. The two also
+/// need TCP between them, by which iperf3 arranges the measurement.
+pub fn udp_throughput(
+    server: &NetNs,
+    client: &NetNs,
+    address: Ipv4Addr,
+    seconds: u16,
+    options: &UdpOptions,
+) -> Result<UdpThroughput> {
+    let arguments = [
+        "--udp".to_owned(),
+        "--length".to_owned(),
+        options.length.to_string(),
+        "--bitrate".to_owned(),
+        options.bits_per_second.to_string(),
+    ];
+    let end: UdpEnd = Run {
+        server,
+        client,
+        address,
+        port: options.port,
+        seconds,
+    }
+    .run(&arguments)?;
+    Ok(UdpThroughput {
+        bits_per_second: end.sum_received.bits_per_second,
+        packets: end.sum.packets,
+        lost: end.sum.lost_packets,
+        jitter_ms: end.sum.jitter_ms,
+    })
+}
+
+/// One measurement.
+struct Run<'a> {
+    server: &'a NetNs,
+    client: &'a NetNs,
+    address: Ipv4Addr,
+    port: u16,
+    seconds: u16,
+}
+
+impl Run<'_> {
+    /// Measures with these arguments of the client, and returns what it reports in the end.
+    fn run<End: DeserializeOwned>(&self, arguments: &[String]) -> Result<End> {
+        let mut server = self.start_server()?;
+        self.wait_until_it_listens(&mut server)?;
+        let report = self.run_client(arguments)?;
+        serde_json::from_str::<Ended<End>>(&report)
+            .map(|report| report.end)
+            .with_context(|| format!("understand iperf3's report:\n{report}"))
+    }
+
+    fn start_server(&self) -> Result<Background> {
+        let command = self
+            .server
+            .command("iperf3")
+            .args(["-4", "--server", "--one-off", "--port"]);
+        Background::start_unnamed(command.arg(self.port.to_string()))
+    }
+
+    fn wait_until_it_listens(&self, server: &mut Background) -> Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while !self.server.run(|| listens(self.port))? {
+            if let Some(status) = server.exit_status()? {
+                bail!("the iperf3 server ended ({status}): {}", server.log()?);
+            }
+            ensure!(
+                Instant::now() < deadline,
+                "the iperf3 server does not listen"
+            );
+            sleep(Duration::from_millis(2));
+        }
+        Ok(())
+    }
+
+    fn run_client(&self, arguments: &[String]) -> Result<String> {
+        let command = self
+            .client
+            .command("iperf3")
+            .args(["--json", "--connect-timeout", "3000"])
+            .args([
+                "--client",
+                &self.address.to_string(),
+                "--port",
+                &self.port.to_string(),
+            ])
+            .args(["--time", &self.seconds.to_string()])
+            .args(arguments);
+        let mut client = Background::start_unnamed(command)?;
+        // Without a limit, a path that breaks during the measurement would hold it for minutes.
+        client.wait(Duration::from_secs(u64::from(self.seconds) + 10))?;
+        let report = client.log()?;
+        if let Ok(Failed { error }) = serde_json::from_str(&report) {
+            bail!("iperf3 to {}: {error}", self.address);
+        }
+        Ok(report)
+    }
+}
+
+/// Whether something listens on a TCP port in the calling thread's namespace.
+fn listens(port: u16) -> Result<bool> {
+    const PATH: &str = "/proc/thread-self/net/tcp";
+    const LISTEN: &str = "0A";
+    let table = fs::read_to_string(PATH).with_context(|| format!("read {PATH}"))?;
+    let local = format!(":{port:04X}");
+    Ok(table.lines().any(|line| {
+        let mut columns = line.split_whitespace().skip(1);
+        columns
+            .next()
+            .is_some_and(|address| address.ends_with(&local))
+            && columns.nth(1) == Some(LISTEN)
+    }))
+}
+
+#[derive(Deserialize)]
+struct Failed {
+    error: String,
+}
+
+#[derive(Deserialize)]
+struct Ended<End> {
+    end: End,
+}
+
+#[derive(Deserialize)]
+struct TcpEnd {
+    sum_sent: TcpSent,
+    sum_received: Received,
+}
+
+#[derive(Deserialize)]
+struct TcpSent {
+    retransmits: u64,
+}
+
+#[derive(Deserialize)]
+struct UdpEnd {
+    sum: UdpSum,
+    sum_received: Received,
+}
+
+#[derive(Deserialize)]
+struct UdpSum {
+    packets: u64,
+    lost_packets: u64,
+    jitter_ms: f64,
+}
+
+#[derive(Deserialize)]
+struct Received {
+    bits_per_second: f64,
+}

@@ -77,6 +77,8 @@ reasons! {
     ReceivedIpip Forward "received-ipip" "from another node by IPIP, to a pod"
     ReceivedVxlan Forward "received-vxlan" "from another node by VXLAN, to a pod"
 
+    Detour Forward "detour" "from the stack, by the carrier's ingress: the neighbour is not resolved"
+
     NoConfig Stack "no-config" "the agent has not written the configuration yet"
     ArpOther Stack "arp-other" "ARP that is not a pod's question for its gateway"
     NotIpv4 Stack "not-ipv4" "a frame that does not hold IPv4"

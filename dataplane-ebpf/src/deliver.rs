@@ -60,6 +60,11 @@ fn rewrite_and_redirect(packet: &mut SkbPacket, verdict: Verdict<'_>) -> Result<
             rewrite::inject(packet, config, decap)?;
             Ok(helpers::redirect_ingress(config.carrier))
         }
+        Verdict::Detour => {
+            let config = MAPS.config().ok_or(Reason::NoConfig)?;
+            rewrite::address(packet, config.vtep_mac, config.vtep_mac)?;
+            Ok(helpers::redirect_ingress(config.carrier))
+        }
         Verdict::CarrierEncap(next_hop) => carrier_encap(packet, next_hop),
     }
 }

@@ -1,16 +1,19 @@
 //! Kernel helpers that aya-ebpf leaves raw, each wrapped once.
 
 use aya_ebpf::{
-    bindings::{__sk_buff, BPF_CSUM_LEVEL_DEC, BPF_CSUM_LEVEL_QUERY, BPF_F_INGRESS, TC_ACT_SHOT},
+    bindings::{
+        __sk_buff, BPF_CSUM_LEVEL_DEC, BPF_CSUM_LEVEL_QUERY, BPF_F_INGRESS,
+        BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LOOKUP_OUTPUT, TC_ACT_SHOT,
+    },
     helpers::generated::{
-        bpf_csum_level, bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer, bpf_skb_adjust_room,
-        bpf_skb_get_tunnel_key, bpf_skb_pull_data, bpf_skb_set_tunnel_key,
+        bpf_csum_level, bpf_fib_lookup, bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer,
+        bpf_skb_adjust_room, bpf_skb_get_tunnel_key, bpf_skb_pull_data, bpf_skb_set_tunnel_key,
     },
 };
 use dataplane_common::{abi::Addr, decide::TunnelKey};
 
-/// Address family of the neighbour in [`redirect_neigh`].
-const AF_INET: u32 = 2;
+/// Address family of the neighbour in [`redirect_neighbour`].
+const AF_INET: u8 = 2;
 
 /// `struct bpf_redir_neigh`, aligned as a helper's stack argument has to be.
 #[repr(C, align(8))]
@@ -20,6 +23,26 @@ struct RedirectNeighbour {
     /// The rest of an IPv6 address.
     unused: [u32; 3],
 }
+
+/// `struct bpf_fib_lookup` for IPv4; its unions are wider than what IPv4 needs of them.
+#[repr(C, align(8))]
+#[derive(Default)]
+struct FibLookup {
+    family: u8,
+    protocol: u8,
+    ports: [u16; 2],
+    length: u16,
+    ifindex: u32,
+    flow: u32,
+    source: [u32; 4],
+    destination: Addr,
+    unused: [u32; 3],
+    vlan: [u16; 2],
+    source_mac: [u8; 6],
+    destination_mac: [u8; 6],
+}
+
+const _: () = assert!(size_of::<FibLookup>() == 64);
 
 /// The first fields of `struct bpf_tunnel_key`; the kernel takes this length as it took it before
 /// the struct grew, on every version.
@@ -56,7 +79,7 @@ pub fn redirect_peer(ifindex: u32) -> i32 {
 #[inline(always)]
 pub fn redirect_neighbour(ifindex: u32, address: Addr) -> i32 {
     let mut parameters = RedirectNeighbour {
-        family: AF_INET,
+        family: u32::from(AF_INET),
         address,
         unused: [0; 3],
     };
@@ -65,10 +88,32 @@ pub fn redirect_neighbour(ifindex: u32, address: Addr) -> i32 {
         bpf_redirect_neigh(
             ifindex,
             (&raw mut parameters).cast(),
-            size_of::<RedirectNeighbour>() as i32,
+            size::<RedirectNeighbour>().cast_signed(),
             0,
         )
     })
+}
+
+/// Whether neighbour `address` on `ifindex` has a link-layer address. A neighbour that is not on
+/// the link at all counts as resolved: there is nothing to wait for.
+#[inline(always)]
+pub fn is_neighbour_resolved(skb: *mut __sk_buff, ifindex: u32, address: Addr) -> bool {
+    let mut parameters = FibLookup {
+        family: AF_INET,
+        ifindex,
+        destination: address,
+        ..FibLookup::default()
+    };
+    // SAFETY: `skb` is the program's own context; the pointer is to a live `struct bpf_fib_lookup`.
+    let result = unsafe {
+        bpf_fib_lookup(
+            skb.cast(),
+            (&raw mut parameters).cast(),
+            size::<FibLookup>().cast_signed(),
+            BPF_FIB_LOOKUP_OUTPUT,
+        )
+    };
+    result != i64::from(BPF_FIB_LKUP_RET_NO_NEIGH)
 }
 
 /// Inserts (or, negative, removes) bytes behind the Ethernet header.
@@ -109,14 +154,8 @@ pub fn drop_checksum_level(skb: *mut __sk_buff) {
 pub fn tunnel_key(skb: *mut __sk_buff) -> Option<TunnelKey> {
     let mut key = RawTunnelKey { id: 0, remote: 0 };
     // SAFETY: `skb` is the program's own context; the pointer is to as many live bytes as given.
-    let result = unsafe {
-        bpf_skb_get_tunnel_key(
-            skb,
-            (&raw mut key).cast(),
-            size_of::<RawTunnelKey>() as u32,
-            0,
-        )
-    };
+    let result =
+        unsafe { bpf_skb_get_tunnel_key(skb, (&raw mut key).cast(), size::<RawTunnelKey>(), 0) };
     (result == 0).then_some(TunnelKey {
         remote: key.remote.to_be_bytes(),
         vni: key.id,
@@ -131,15 +170,15 @@ pub fn set_tunnel_key(skb: *mut __sk_buff, key: TunnelKey) -> Result<(), ()> {
         remote: u32::from_be_bytes(key.remote),
     };
     // SAFETY: `skb` is the program's own context; the pointer is to as many live bytes as given.
-    let result = unsafe {
-        bpf_skb_set_tunnel_key(
-            skb,
-            (&raw mut key).cast(),
-            size_of::<RawTunnelKey>() as u32,
-            0,
-        )
-    };
+    let result =
+        unsafe { bpf_skb_set_tunnel_key(skb, (&raw mut key).cast(), size::<RawTunnelKey>(), 0) };
     if result == 0 { Ok(()) } else { Err(()) }
+}
+
+/// The size of a helper's argument, which is on the stack of 512 bytes.
+#[allow(clippy::cast_possible_truncation)]
+const fn size<T>() -> u32 {
+    size_of::<T>() as u32
 }
 
 /// What a redirect helper returns is an action: the redirect, or a drop where it refuses.

@@ -7,6 +7,8 @@
 #![no_main]
 // The macro `classifier` emits functions of its own beside the documented ones.
 #![allow(missing_docs)]
+// And it passes the context by value.
+#![allow(clippy::needless_pass_by_value)]
 // A packet pointer that crosses a call that was not inlined loses its bounds.
 #![allow(clippy::inline_always)]
 
@@ -46,7 +48,7 @@ pub fn from_uplink(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn from_stack(ctx: TcContext) -> i32 {
     let mut packet = SkbPacket::new(&ctx, INNER_HEADERS);
-    let verdict = decide::from_stack(&packet, &MAPS);
+    let verdict = decide::from_stack(&packet, &MAPS, |next_hop| packet.is_resolved(next_hop));
     carry_out(Hook::FromStack, &mut packet, verdict)
 }
 

@@ -10,6 +10,7 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use dataplane_common::{
+    abi::NextHop,
     decide::TunnelKey,
     headers::Header,
     packet::{Packet, Tunnel},
@@ -56,6 +57,12 @@ impl SkbPacket {
     pub fn ifindex(&self) -> u32 {
         // SAFETY: `skb` is the program's own context, valid while it runs.
         unsafe { (*self.skb).ifindex }
+    }
+
+    /// Whether the kernel knows the link-layer address of a next hop.
+    #[inline(always)]
+    pub fn is_resolved(&self, next_hop: &NextHop) -> bool {
+        helpers::is_neighbour_resolved(self.skb, next_hop.ifindex, next_hop.gateway)
     }
 
     /// See [`helpers::tunnel_key`].

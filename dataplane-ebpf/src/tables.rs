@@ -52,18 +52,18 @@ impl Tables for Maps {
     fn endpoint(&self, address: Addr) -> Option<&Endpoint> {
         // SAFETY: the entry may be replaced while it is read; the agent replaces whole entries,
         // and the kernel frees the old one after the programs that saw it.
-        unsafe { ENDPOINTS.get(&address) }
+        unsafe { ENDPOINTS.get(address) }
     }
 
     #[inline(always)]
     fn workload(&self, ifindex: u32) -> Option<&Workload> {
         // SAFETY: as in `endpoint`.
-        unsafe { WORKLOADS.get(&ifindex) }
+        unsafe { WORKLOADS.get(ifindex) }
     }
 
     #[inline(always)]
     fn peer(&self, address: Addr) -> Option<&Peer> {
         // SAFETY: as in `endpoint`.
-        unsafe { PEERS.get(&address) }
+        unsafe { PEERS.get(address) }
     }
 }

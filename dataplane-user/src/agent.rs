@@ -242,7 +242,7 @@ impl Inputs {
 
     /// Waits for the next reason to wake, and for what comes with it.
     async fn next(&mut self, retry: bool) -> Result<Wake> {
-        let wake = select! {
+        let mut wake = select! {
             _ = self.terminate.recv() => return Ok(Wake::Stop),
             _ = self.interrupt.recv() => return Ok(Wake::Stop),
             changed = self.events.changed() => {
@@ -254,7 +254,10 @@ impl Inputs {
             () = sleep(RETRY), if retry => Wake::Retry,
         };
         sleep(SETTLE).await;
-        while self.file_changed.try_recv().is_ok() {}
+        // What came meanwhile is taken along, and must not be forgotten for what came first.
+        while self.file_changed.try_recv().is_ok() {
+            wake = Wake::ClusterFile;
+        }
         Ok(wake)
     }
 }

@@ -25,18 +25,22 @@ mod background;
 mod batch;
 mod cluster;
 mod command;
+mod counters;
 pub mod frames;
 mod lab;
 mod mac;
 mod netns;
+pub mod programs;
 mod sandbox;
 mod traffic;
+mod wait;
 mod wire;
 
 pub use agent::Agent;
 pub use background::Background;
 pub use cluster::{Mode, cluster_yaml};
 pub use command::NsCommand;
+pub use counters::{Count, Counters};
 pub use frames::Ip;
 pub use lab::{Lab, Node, NodeSpec, Pod};
 pub use mac::Mac;
@@ -45,6 +49,7 @@ pub use traffic::{
     PingOptions, PingReport, Pinging, RoundTrip, TcpOptions, TcpThroughput, UdpOptions,
     UdpThroughput, ping, tcp_throughput, udp_throughput,
 };
+pub use wait::eventually;
 pub use wire::PacketSocket;
 
 /// Stops a test that needs privileges it does not have.

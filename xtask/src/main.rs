@@ -1,2 +1,116 @@
-//! underpass
-fn main() {}
+//! `cargo xtask`: everything that building, testing and showing underpass takes, as one command.
+
+mod build;
+mod cargo;
+mod clippy;
+mod debian;
+mod demo;
+mod linker;
+mod lint;
+mod lookup;
+mod process;
+mod programs;
+mod setup;
+mod test;
+mod toolchain;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::build::Profile;
+
+fn main() -> ExitCode {
+    let Err(error) = run(Arguments::parse().command) else {
+        return ExitCode::SUCCESS;
+    };
+    // By hand: with RUST_BACKTRACE set, anyhow's own way would bury the message.
+    eprintln!("error: {error}");
+    for cause in error.chain().skip(1) {
+        eprintln!("cause: {cause}");
+    }
+    ExitCode::FAILURE
+}
+
+fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Setup => setup::show_and_ensure(setup::ALL),
+        Command::Build { release } => {
+            let built = build::build(if release {
+                Profile::Release
+            } else {
+                Profile::Dev
+            })?;
+            println!("BPF programs  {}", built.object.display());
+            println!("underpass     {}", built.binary.display());
+            Ok(())
+        }
+        Command::Test {
+            host: true,
+            filters,
+        } => test::host(&filters),
+        Command::Test {
+            host: false,
+            filters,
+        } => test::all(&filters),
+        Command::Demo { arguments } => demo::demo(&arguments),
+        Command::Lint => lint::lint(),
+    }
+}
+
+/// Sets up, builds, tests and demonstrates underpass.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Find what build, tests and demo need, and install what is missing
+    ///
+    /// Installing Debian packages takes root. Without it, or elsewhere than on Debian, this says
+    /// what to install and changes nothing.
+    Setup,
+
+    /// Build the BPF programs, and `underpass` with them inside
+    Build {
+        /// Build `underpass` optimized (the BPF programs always are)
+        #[arg(long)]
+        release: bool,
+    },
+
+    /// Run all tests; those that use network namespaces and BPF take root
+    Test {
+        /// Run only the tests that need neither privileges nor a BPF toolchain
+        #[arg(long)]
+        host: bool,
+
+        /// Run only the tests with one of these in their names; options of the test harness go
+        /// behind `--`
+        #[arg(value_name = "FILTER")]
+        filters: Vec<String>,
+    },
+
+    /// Show underpass carrying pod traffic between network namespaces (takes root)
+    Demo {
+        /// Handed to the demo
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+
+    /// Check the formatting, and run clippy on the host's crates and on the BPF programs
+    Lint,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn command_line_is_consistent() {
+        super::Arguments::command().debug_assert();
+    }
+}

@@ -1,27 +1,31 @@
 //! What the kernel's VXLAN receiver hands up: the packets that `from_uplink` could not judge (an
 //! unverified checksum, outer fragments), and whatever reaches the UDP port by another interface.
+//! And what the other programs let arrive there.
 
-use super::{TunnelKey, Verdict, tunnelled};
+use super::{TunnelKey, Verdict, from_stack::to_peer, tunnelled};
 use crate::{headers::ETHERTYPE_IPV4, packet::Packet, parse, reason::Reason, tables::Tables};
 
-/// Decides on a frame that arrived on the carrier with tunnel metadata `key`; `None` is a packet
-/// that `from_uplink` judged and injected. The stack gets what is right.
+/// Decides on a frame that arrived on the carrier with tunnel metadata `key`. Without, it is one
+/// that `from_uplink` judged and injected, for this node, or one that `from_stack` sent on the
+/// detour, for another.
 #[inline(always)]
-pub fn from_carrier<P: Packet, T: Tables>(
+pub fn from_carrier<'t, P: Packet, T: Tables>(
     packet: &P,
-    tables: &T,
+    tables: &'t T,
     key: Option<TunnelKey>,
-) -> Verdict<'static> {
-    Verdict::Leave(match key {
-        None => Reason::Accepted,
-        Some(key) => {
-            decide(packet, tables, key).map_or_else(|reason| reason, |()| Reason::Accepted)
-        }
-    })
+) -> Verdict<'t> {
+    let Some(key) = key else {
+        return match to_peer(packet, tables) {
+            Ok(verdict) => verdict,
+            Err(_) => Verdict::Leave(Reason::Accepted),
+        };
+    };
+    let judged = judge(packet, tables, key);
+    Verdict::Leave(judged.map_or_else(|reason| reason, |()| Reason::Accepted))
 }
 
 #[inline(always)]
-fn decide<P: Packet, T: Tables>(packet: &P, tables: &T, key: TunnelKey) -> Result<(), Reason> {
+fn judge<P: Packet, T: Tables>(packet: &P, tables: &T, key: TunnelKey) -> Result<(), Reason> {
     // Nothing comes out of a tunnel before there is something to judge it by.
     let config = tables.config().ok_or(Reason::WrongNetwork)?;
     if key.vni != config.vni {

@@ -1,19 +1,37 @@
 //! What the host's stack sends to remote pods, on the carrier's egress.
 
 use super::{Verdict, send};
-use crate::{headers::ETHERTYPE_IPV4, packet::Packet, parse, reason::Reason, tables::Tables};
+use crate::{
+    abi::NextHop, headers::ETHERTYPE_IPV4, packet::Packet, parse, reason::Reason, tables::Tables,
+};
 
 /// Decides on a frame that leaves by the carrier. What is left alone here is dropped by the
 /// carrier, which has no destination of its own.
+///
+/// A packet of the stack's brings its route along, and a neighbour that is not resolved when it is
+/// sent would later be looked up by that route (`neigh_update`): on the carrier, where it is a
+/// wrong one. `is_resolved` tells; the packet then takes the detour over the carrier's ingress,
+/// which strips the route, to [`super::from_carrier`].
 #[inline(always)]
-pub fn from_stack<'t, P: Packet, T: Tables>(packet: &P, tables: &'t T) -> Verdict<'t> {
-    decide(packet, tables).unwrap_or_else(Verdict::Leave)
+pub fn from_stack<'t, P: Packet, T: Tables>(
+    packet: &P,
+    tables: &'t T,
+    is_resolved: impl FnOnce(&NextHop) -> bool,
+) -> Verdict<'t> {
+    match to_peer(packet, tables) {
+        Ok(Verdict::Send(send)) if !is_resolved(send.next_hop) => Verdict::Detour,
+        Ok(verdict) => verdict,
+        Err(reason) => Verdict::Leave(reason),
+    }
 }
 
-/// The stack has already counted the TTL down, fragmented and answered; fragments and options are
+/// To the node that has the destination. The stack has already counted the TTL down, fragmented and answered; fragments and options are
 /// carried like anything else.
 #[inline(always)]
-fn decide<'t, P: Packet, T: Tables>(packet: &P, tables: &'t T) -> Result<Verdict<'t>, Reason> {
+pub(super) fn to_peer<'t, P: Packet, T: Tables>(
+    packet: &P,
+    tables: &'t T,
+) -> Result<Verdict<'t>, Reason> {
     if parse::ethernet(packet)?.ethertype != ETHERTYPE_IPV4 {
         return Err(Reason::NotIpv4);
     }

@@ -36,6 +36,8 @@ pub enum Verdict<'t> {
     Send(Send<'t>),
     /// Take it out of its tunnel and hand it to the stack, on the carrier's ingress.
     Inject(Decap, Reason),
+    /// Let it arrive on the carrier as it is, to be sent from there.
+    Detour,
     /// Let the carrier, the kernel's device, encapsulate it for this next hop.
     CarrierEncap(&'t NextHop),
 }
@@ -54,6 +56,7 @@ impl Verdict<'_> {
                 Some(Tunnel::Ipip) => Reason::SentIpip,
                 Some(Tunnel::Vxlan) => Reason::SentVxlan,
             },
+            Self::Detour => Reason::Detour,
             Self::CarrierEncap(_) => Reason::KernelEncap,
         }
     }

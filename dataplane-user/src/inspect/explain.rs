@@ -110,7 +110,10 @@ impl<'s> Story<'s> {
                 Some(NextHopKind::Ipip | NextHopKind::Vxlan)
             ) {
                 self.say("the stack routes it to the carrier");
-                return Some((Hook::FromStack, decide::from_stack(&packet, tables)));
+                return Some((
+                    Hook::FromStack,
+                    decide::from_stack(&packet, tables, |_| true),
+                ));
             }
             self.say("the stack sends it without any program");
             return None;
@@ -176,7 +179,10 @@ impl<'s> Story<'s> {
     fn conclude(&mut self, verdict: &Verdict) {
         let reason = verdict.reason();
         self.say(match verdict {
-            Verdict::Leave(_) | Verdict::AnswerArp(_) | Verdict::CarrierEncap(_) => {
+            Verdict::Leave(_)
+            | Verdict::AnswerArp(_)
+            | Verdict::Detour
+            | Verdict::CarrierEncap(_) => {
                 format!("{}: {}", reason.action().name(), reason.description())
             }
             Verdict::Inject(_, _) => format!(

@@ -7,6 +7,7 @@ use std::process::Output;
 
 use anyhow::{Context as _, Result, ensure};
 use ipnet::Ipv4Net;
+use sha1::{Digest as _, Sha1};
 
 use super::{NodeSpec, Pod, host};
 use crate::batch::IpBatch;
@@ -169,6 +170,25 @@ impl Node {
         agent::command(self, arguments)?.output()
     }
 
+    /// Waits until the node's agent knows the Ethernet addresses of all its pods: until then their
+    /// packets go by the stack, which resolves them.
+    pub fn wait_resolved(&self) -> Result<()> {
+        const ATTEMPTS: u32 = 500;
+        for _ in 0..ATTEMPTS {
+            let output = self.underpass(&["endpoints", "list"])?;
+            let text = String::from_utf8_lossy(&output.stdout);
+            let known = self.pods.iter().all(|pod| {
+                text.lines()
+                    .any(|line| line.contains(pod.host_ifname()) && !line.contains("unresolved"))
+            });
+            if known {
+                return Ok(());
+            }
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        anyhow::bail!("the pods of {} stay unresolved", self.name)
+    }
+
     /// The configuration an agent gets unless told otherwise.
     #[must_use]
     pub fn agent_config(&self) -> String {
@@ -216,6 +236,15 @@ impl Node {
     #[must_use]
     pub fn tunnel_address(&self) -> Ipv4Addr {
         Ipv4Addr::from(u32::from(self.pod_cidr.network()) + 1)
+    }
+
+    /// The Ethernet address its tunnels have, by Calico's rule: 66, then the first five bytes of the
+    /// SHA-1 of its name. The lab gives it to no device.
+    #[must_use]
+    pub fn vtep_mac(&self) -> Mac {
+        let mut mac = [0x66; 6];
+        mac[1..].copy_from_slice(&Sha1::digest(&self.name)[..5]);
+        Mac(mac)
     }
 
     /// Its namespace.

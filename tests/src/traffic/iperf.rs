@@ -198,7 +198,9 @@ impl Run<'_> {
         let mut client = Background::start_unnamed(command)?;
         // Without a limit, a path that breaks during the measurement would hold it for minutes.
         client.wait(Duration::from_secs(u64::from(self.seconds) + 10))?;
-        let report = client.log()?;
+        let log = client.log()?;
+        // Warnings come before the report.
+        let report = log.find('{').map_or("", |start| &log[start..]).to_owned();
         if let Ok(Failed { error }) = serde_json::from_str(&report) {
             bail!("iperf3 to {}: {error}", self.address);
         }

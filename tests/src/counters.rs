@@ -1,0 +1,78 @@
+//! What the programs of a node have counted.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result, ensure};
+use serde::Deserialize;
+
+use crate::Node;
+
+/// Packets and bytes by hook and reason, by the names that `underpass counters` prints.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counters(BTreeMap<(String, String), Count>);
+
+/// One counter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    /// Packets; a segmentation-offloaded one counts once.
+    pub packets: u64,
+    /// Bytes from the Ethernet header on.
+    pub bytes: u64,
+}
+
+#[derive(Deserialize)]
+struct Row {
+    hook: String,
+    reason: String,
+    packets: u64,
+    bytes: u64,
+}
+
+impl Counters {
+    /// Reads the counters of `node`, which `underpass` has run on.
+    pub fn read(node: &Node) -> Result<Self> {
+        let output = node.underpass(&["counters", "-o", "json"])?;
+        ensure!(
+            output.status.success(),
+            "underpass counters on {}: {}",
+            node.name(),
+            String::from_utf8_lossy(&output.stderr)
+        );
+        let rows: Vec<Row> = serde_json::from_slice(&output.stdout)
+            .context("read the JSON of underpass counters")?;
+        Ok(Self(
+            rows.into_iter()
+                .map(|row| {
+                    let count = Count {
+                        packets: row.packets,
+                        bytes: row.bytes,
+                    };
+                    ((row.hook, row.reason), count)
+                })
+                .collect(),
+        ))
+    }
+
+    /// What `hook` has counted for `reason`.
+    #[must_use]
+    pub fn get(&self, hook: &str, reason: &str) -> Count {
+        self.0
+            .get(&(hook.to_owned(), reason.to_owned()))
+            .copied()
+            .unwrap_or_default()
+    }
+
+    /// What has been counted since `earlier`.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let difference = self.0.iter().map(|((hook, reason), now)| {
+            let before = earlier.get(hook, reason);
+            let count = Count {
+                packets: now.packets - before.packets,
+                bytes: now.bytes - before.bytes,
+            };
+            ((hook.clone(), reason.clone()), count)
+        });
+        Self(difference.collect())
+    }
+}

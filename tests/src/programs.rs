@@ -1,0 +1,72 @@
+//! Running a node's programs on given frames, by `BPF_PROG_TEST_RUN`.
+
+use anyhow::{Context as _, Result};
+use aya::programs::{TestRun as _, TestRunOptions};
+use dataplane_common::abi::Hook;
+use dataplane_user::dataplane::{self, Dataplane, Pins};
+
+use crate::{NetNs, Node};
+
+/// What a program did with a frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ran {
+    /// Its verdict, one of `TC_ACT_*`.
+    pub action: i32,
+    /// The frame afterwards.
+    pub frame: Vec<u8>,
+}
+
+/// A second load of the programs, on the maps that the node's agent has filled.
+pub struct Programs {
+    dataplane: Dataplane,
+    ns: NetNs,
+}
+
+/// `TC_ACT_UNSPEC`: on to the stack.
+pub const TO_STACK: i32 = -1;
+/// `TC_ACT_SHOT`: dropped.
+pub const DROPPED: i32 = 2;
+/// `TC_ACT_REDIRECT`: to another interface.
+pub const REDIRECTED: i32 = 7;
+
+/// Size of `struct __sk_buff`, and where its field `ifindex` is.
+const CONTEXT_SIZE: usize = 192;
+const CONTEXT_IFINDEX: usize = 40;
+/// Room for the longest encapsulation behind what went in.
+const GROWTH: usize = 128;
+
+impl Programs {
+    /// Loads the programs for `node`, where an agent has to be in sync.
+    pub fn load(node: &Node) -> Result<Self> {
+        Ok(Self {
+            dataplane: dataplane::load(&Pins::new(node.pins()))?,
+            ns: node.ns().clone(),
+        })
+    }
+
+    /// Runs the program of `hook` on `frame` as if it were on interface `interface`.
+    pub fn run(&mut self, hook: Hook, interface: &str, frame: &[u8]) -> Result<Ran> {
+        let Self { dataplane, ns } = self;
+        let program = dataplane.program(hook)?;
+        ns.run(|| {
+            let ifindex = nix::net::if_::if_nametoindex(interface)
+                .with_context(|| format!("find the interface {interface}"))?;
+            let mut context = [0; CONTEXT_SIZE];
+            context[CONTEXT_IFINDEX..CONTEXT_IFINDEX + 4].copy_from_slice(&ifindex.to_ne_bytes());
+            let mut output = vec![0; frame.len() + GROWTH];
+            let result = program
+                .test_run(TestRunOptions {
+                    data_in: Some(frame),
+                    data_out: Some(&mut output),
+                    ctx_in: Some(&context),
+                    ..TestRunOptions::default()
+                })
+                .with_context(|| format!("run {} on {interface}", hook.name()))?;
+            output.truncate(usize::try_from(result.data_size_out)?);
+            Ok(Ran {
+                action: result.return_value.cast_signed(),
+                frame: output,
+            })
+        })
+    }
+}

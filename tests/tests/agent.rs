@@ -1,0 +1,289 @@
+//! The agent comes, changes its mind, dies and returns; the dataplane carries on.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use dataplane_tests::{
+    Agent, Counters, Lab, Mode, Node, PingOptions, Pinging, cluster_yaml, ping, require_root,
+};
+use nix::sys::signal::Signal;
+
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A ping that lasts as long as what it watches.
+fn watch() -> PingOptions {
+    PingOptions {
+        count: 100_000,
+        interval: Duration::from_millis(2),
+        ..PingOptions::default()
+    }
+}
+
+fn vxlan_lab() -> Result<(Lab, Vec<Agent>)> {
+    let lab = Lab::flat(2, 1)?;
+    let agents = lab.start_agents(Mode::Vxlan)?;
+    for node in lab.nodes() {
+        node.wait_resolved()?;
+    }
+    Ok((lab, agents))
+}
+
+fn cluster(lab: &Lab, mode: Mode) -> String {
+    cluster_yaml(lab, mode.ipip_mode(), mode.vxlan_mode())
+}
+
+#[test]
+#[ignore = "needs root and BPF: cargo xtask test"]
+fn killed_and_restarted_it_loses_no_packet() -> Result<()> {
+    require_root();
+    let (lab, mut agents) = vxlan_lab()?;
+    let (near, far) = (lab.node("node-0"), lab.node("node-1"));
+    let pinging = Pinging::start(near.pod("p0").ns(), far.pod("p0").address(), &watch())?;
+
+    let mut agent = agents.remove(0);
+    agent.process().kill()?;
+    let before = Counters::read(near).context("the command line reads the pins of a dead agent")?;
+    let alone = ping(
+        near.pod("p0").ns(),
+        far.pod("p0").address(),
+        &PingOptions::default(),
+    )?;
+    assert!(alone.is_lossless(), "without an agent: {alone:?}");
+    let accelerated = Counters::read(near)?
+        .since(&before)
+        .get("from_workload", "sent-vxlan");
+    assert!(accelerated.packets >= u64::from(alone.sent));
+
+    let _agent = Agent::start(near, &near.agent_config(), &cluster(&lab, Mode::Vxlan))?;
+    let report = pinging.stop()?;
+    assert!(report.is_lossless(), "{report:?}");
+    assert_eq!(programs_on(near, "eth0")?, 1, "taken over, not doubled");
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs root and BPF: cargo xtask test"]
+fn stopped_by_sigterm_it_leaves_the_dataplane_forwarding() -> Result<()> {
+    require_root();
+    let (lab, mut agents) = vxlan_lab()?;
+    for agent in &mut agents {
+        let status = agent.process().terminate()?;
+        assert!(status.success(), "{status}");
+    }
+    let (near, far) = (lab.node("node-0"), lab.node("node-1"));
+    let before = Counters::read(far)?;
+    let report = ping(
+        near.pod("p0").ns(),
+        far.pod("p0").address(),
+        &PingOptions::default(),
+    )?;
+    assert!(report.is_lossless(), "{report:?}");
+    let received = Counters::read(far)?
+        .since(&before)
+        .get("from_uplink", "received-vxlan");
+    assert_eq!(received.packets, u64::from(report.sent));
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs root and BPF: cargo xtask test"]
+fn a_changed_cluster_file_is_taken_over_without_loss_by_its_difference_alone() -> Result<()> {
+    require_root();
+    let (lab, mut agents) = vxlan_lab()?;
+    let (near, far) = (lab.node("node-0"), lab.node("node-1"));
+    let pinging = Pinging::start(near.pod("p0").ns(), far.pod("p0").address(), &watch())?;
+    for mode in [Mode::Ipip, Mode::None, Mode::Vxlan] {
+        for agent in &mut agents {
+            agent.process().skip_log()?;
+        }
+        lab.write_cluster(&cluster(&lab, mode))?;
+        for agent in &mut agents {
+            let line = agent.process().wait_for_line("tables written", PATIENCE)?;
+            // One next hop, and the kernel's route to the same block.
+            assert!(
+                line.contains("written=2") && line.contains("removed=1"),
+                "to {mode}: {line}"
+            );
+        }
+    }
+    let report = pinging.stop()?;
+    assert!(report.is_lossless(), "{report:?}");
+    let counters = Counters::read(near)?;
+    for reason in ["sent-ipip", "sent-direct", "sent-vxlan"] {
+        assert!(
+            counters.get("from_workload", reason).packets > 0,
+            "{reason}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs root and BPF: cargo xtask test"]
+fn a_contradiction_in_the_cluster_file_is_logged_and_changes_nothing() -> Result<()> {
+    require_root();
+    let (lab, mut agents) = vxlan_lab()?;
+    let (near, far) = (lab.node("node-0"), lab.node("node-1"));
+    let before = near.underpass(&["routes", "list", "-o", "json"])?.stdout;
+
+    let both = cluster_yaml(&lab, "Always", "Always");
+    near.write_cluster(&both)?;
+    let line = agents[0]
+        .process()
+        .wait_for_line("the old one kept", PATIENCE)?;
+    assert!(line.contains("cluster.yaml:2:"), "{line}");
+    assert!(line.contains("both ipipMode and vxlanMode"), "{line}");
+
+    let after = near.underpass(&["routes", "list", "-o", "json"])?.stdout;
+    assert_eq!(before, after);
+    let report = ping(
+        near.pod("p0").ns(),
+        far.pod("p0").address(),
+        &PingOptions::default(),
+    )?;
+    assert!(report.is_lossless(), "{report:?}");
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs root and BPF: cargo xtask test"]
+fn sighup_has_the_cluster_file_read_again() -> Result<()> {
+    require_root();
+    let (lab, mut agents) = vxlan_lab()?;
+    let process = agents[0].process();
+    // Through a link to another directory, which nothing watches.
+    let directory = lab.dir().join("elsewhere");
+    std::fs::create_dir(&directory)?;
+    let table = directory.join("cluster.yaml");
+    std::fs::write(&table, cluster(&lab, Mode::Vxlan))?;
+    let watched = lab.node("node-0").dir().join("cluster.yaml");
+    std::fs::remove_file(&watched)?;
+    std::os::unix::fs::symlink(&table, &watched)?;
+
+    process.skip_log()?;
+    std::fs::write(&table, cluster(&lab, Mode::Ipip))?;
+    process.signal(Signal::SIGHUP)?;
+    process.wait_for_line("the cluster table has changed", PATIENCE)?;
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs root and BPF: cargo xtask test"]
+fn pods_that_come_and_go_are_discovered() -> Result<()> {
+    require_root();
+    let (mut lab, _agents) = vxlan_lab()?;
+    lab.node_mut("node-0").add_pod("late")?;
+    let near = lab.node("node-0");
+    near.wait_resolved()?;
+    let remote = lab.pod("node-1", "p0");
+    let late = near.pod("late");
+    let report = ping(remote.ns(), late.address(), &PingOptions::default())?;
+    assert!(report.is_lossless(), "{report:?}");
+    let (address, interface) = (late.address(), late.host_ifname().to_owned());
+
+    lab.node_mut("node-0").remove_pod("late")?;
+    let near = lab.node("node-0");
+    eventually("the endpoint is gone", || {
+        let list = near.underpass(&["endpoints", "list"])?;
+        Ok(!String::from_utf8_lossy(&list.stdout).contains(&interface))
+    })?;
+    eventually("its pins are gone", || {
+        let links = std::fs::read_dir(near.pins().join("v1/links"))?;
+        let workloads = links
+            .filter_map(Result::ok)
+            .filter(|entry| entry.file_name().to_string_lossy().contains("workload"));
+        Ok(workloads.count() == 1)
+    })?;
+    let report = ping(
+        lab.pod("node-1", "p0").ns(),
+        address,
+        &PingOptions {
+            count: 2,
+            ..PingOptions::default()
+        },
+    )?;
+    assert_eq!(report.received, 0, "nobody has its address: {report:?}");
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs root and BPF: cargo xtask test"]
+fn logs_are_json_when_asked_for() -> Result<()> {
+    require_root();
+    let lab = Lab::flat(2, 1)?;
+    lab.write_cluster(&cluster(&lab, Mode::Vxlan))?;
+    let node = lab.node("node-0");
+    let config = node.dir().join("config.yaml");
+    std::fs::write(&config, node.agent_config())?;
+    let binary = std::env::var("UNDERPASS_BIN").context("run by `cargo xtask test`")?;
+    let command = node
+        .ns()
+        .command(&binary)
+        .args(["agent", "--log-format", "json", "--config"])
+        .arg(&config);
+    let mut agent = node.start("json", command)?;
+    let line = agent.wait_for_line("in sync", PATIENCE)?;
+    let line: serde_json::Value = serde_json::from_str(&line)?;
+    assert_eq!(line["message"], "in sync");
+    assert_eq!(line["level"], "INFO");
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs root and BPF: cargo xtask test"]
+fn a_bad_configuration_is_refused_with_file_line_and_remedy() -> Result<()> {
+    require_root();
+    let lab = Lab::flat(2, 1)?;
+    let node = lab.node("node-0");
+    let good = cluster(&lab, Mode::Vxlan);
+    let config = node.agent_config();
+    let missing = good.replace("name: node-0", "name: other");
+    for (config, cluster, complaints) in [
+        (
+            format!("{config}colour: blue\n"),
+            &good,
+            ["config.yaml:6:", "colour"],
+        ),
+        (
+            format!("{config}acceleration: established\n"),
+            &good,
+            ["config.yaml:6:", "established"],
+        ),
+        (config.clone(), &missing, ["cluster.yaml", "node-0"]),
+        (
+            config.replace(&node.pins().display().to_string(), "/tmp/pins"),
+            &good,
+            ["/tmp/pins", "mount -t bpf"],
+        ),
+    ] {
+        let mut agent = Agent::spawn(node, &config, cluster)?;
+        let status = agent.process().wait(PATIENCE)?;
+        let log = agent.process().log()?;
+        assert!(!status.success(), "{log}");
+        for complaint in complaints {
+            assert!(log.contains(complaint), "{complaint} in: {log}");
+        }
+        assert_eq!(programs_on(node, "eth0")?, 0, "nothing was attached");
+    }
+    Ok(())
+}
+
+/// How many BPF programs are on the ingress of an interface, by tcx.
+fn programs_on(node: &Node, interface: &str) -> Result<usize> {
+    use aya::programs::{SchedClassifier, TcAttachType};
+    node.ns().run(|| {
+        let (_, programs) = SchedClassifier::query_tcx(interface, TcAttachType::Ingress)?;
+        Ok(programs.len())
+    })
+}
+
+fn eventually(what: &str, mut condition: impl FnMut() -> Result<bool>) -> Result<()> {
+    for _ in 0..500 {
+        if condition()? {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    ensure!(false, "{what}: not within five seconds");
+    Ok(())
+}

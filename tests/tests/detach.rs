@@ -1,0 +1,195 @@
+//! `underpass detach` puts the node back as it was.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Result, bail, ensure};
+use dataplane_tests::{Agent, Lab, Mode, Node, PingOptions, cluster_yaml, ping, require_root};
+
+#[test]
+#[ignore = "needs root and BPF: cargo xtask test"]
+fn everything_is_as_before() -> Result<()> {
+    require_root();
+    for mode in [Mode::None, Mode::Ipip, Mode::Vxlan] {
+        attach_and_detach(mode, "")?;
+    }
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs root and BPF: cargo xtask test"]
+fn everything_is_as_before_without_tcx() -> Result<()> {
+    require_root();
+    attach_and_detach(Mode::Vxlan, "attach: clsact\n")
+}
+
+/// A clsact qdisc with a filter on it was there before, and stays.
+#[test]
+#[ignore = "needs root and BPF: cargo xtask test"]
+fn what_is_not_ours_stays() -> Result<()> {
+    require_root();
+    for attach in ["attach: clsact\n", "attach: tcx\n"] {
+        let lab = Lab::flat(2, 1)?;
+        let node = lab.node("node-0");
+        node.ns().exec("tc qdisc add dev eth0 clsact")?;
+        node.ns().exec(
+            "tc filter add dev eth0 ingress protocol ip prio 10 u32 match u32 0 0 flowid 1:1",
+        )?;
+        node.ns()
+            .exec("ip route add 10.99.0.0/16 dev eth0 proto 117")?;
+        node.ns()
+            .exec("ip route add blackhole 10.98.0.0/16 metric 1117")?;
+        round_trip(&lab, Mode::Vxlan, attach)?;
+    }
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs root and BPF: cargo xtask test"]
+fn detaching_twice_or_where_nothing_ran_is_no_error() -> Result<()> {
+    require_root();
+    let lab = Lab::flat(2, 1)?;
+    let node = lab.node("node-0");
+    std::fs::write(node.dir().join("config.yaml"), node.agent_config())?;
+    let before = State::of(node)?;
+    for _ in 0..2 {
+        detach(node)?;
+        before.assert_is(&State::of(node)?, "after detach");
+    }
+    Ok(())
+}
+
+fn attach_and_detach(mode: Mode, config: &str) -> Result<()> {
+    let lab = Lab::flat(2, 2)?;
+    round_trip(&lab, mode, config)
+}
+
+fn round_trip(lab: &Lab, mode: Mode, config: &str) -> Result<()> {
+    let nodes = lab.nodes();
+    settle(lab)?;
+    let before = nodes.iter().map(State::of).collect::<Result<Vec<_>>>()?;
+    let cluster = cluster_yaml(lab, mode.ipip_mode(), mode.vxlan_mode());
+    let agents = nodes
+        .iter()
+        .map(|node| Agent::start(node, &(node.agent_config() + config), &cluster))
+        .collect::<Result<Vec<_>>>()?;
+    // A second agent takes over what the first has attached.
+    drop(agents);
+    let agents = nodes
+        .iter()
+        .map(|node| Agent::start(node, &(node.agent_config() + config), &cluster))
+        .collect::<Result<Vec<_>>>()?;
+    for node in nodes {
+        node.wait_resolved()?;
+    }
+    let report = ping(
+        lab.pod("node-0", "p0").ns(),
+        lab.pod("node-1", "p0").address(),
+        &PingOptions::default(),
+    )?;
+    assert!(report.is_lossless(), "{mode}, {config}: {report:?}");
+    drop(agents);
+    for (node, before) in nodes.iter().zip(&before) {
+        detach(node)?;
+        before.assert_is(&State::of(node)?, &format!("{mode}, {config}"));
+    }
+    Ok(())
+}
+
+/// Waits until the kernel has noticed that the links of the lab are up.
+fn settle(lab: &Lab) -> Result<()> {
+    for _ in 0..500 {
+        let links = lab
+            .nodes()
+            .iter()
+            .map(|node| node.ns().exec("ip link show"))
+            .collect::<Result<String>>()?;
+        if !links.contains("NO-CARRIER") {
+            return Ok(());
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    bail!("the links of the lab do not come up")
+}
+
+fn detach(node: &Node) -> Result<()> {
+    let output = node.underpass(&["detach"])?;
+    ensure!(
+        output.status.success(),
+        "detach: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(())
+}
+
+/// All that a node can be asked about itself, by what it was asked.
+#[derive(Debug)]
+struct State(BTreeMap<&'static str, String>);
+
+impl State {
+    fn of(node: &Node) -> Result<Self> {
+        let mut state = BTreeMap::new();
+        for command in [
+            "ip -d link show",
+            "ip address show",
+            "ip route show table all",
+            "ip rule show",
+            "tc qdisc show",
+            "tc filter show dev eth0 ingress",
+            "tc filter show dev eth0 egress",
+            "sysctl -a -r ^net\\.ipv[46]\\.(conf|ip|neigh)",
+        ] {
+            state.insert(command, stable(&node.ns().exec(command)?));
+        }
+        state.insert("tcx", tcx_programs(node)?);
+        state.insert("pins", pins(node)?);
+        Ok(Self(state))
+    }
+
+    fn assert_is(&self, other: &Self, when: &str) {
+        for (command, text) in &self.0 {
+            assert_eq!(text, &other.0[command], "{when}: {command}");
+        }
+    }
+}
+
+/// Without what changes by itself: numbers of BPF objects are none of the node's state.
+fn stable(text: &str) -> String {
+    let mut lines: Vec<_> = text.lines().map(str::trim_end).collect();
+    if text.starts_with("net.") {
+        lines.sort_unstable();
+    }
+    lines.join("\n")
+}
+
+fn tcx_programs(node: &Node) -> Result<String> {
+    use aya::programs::{SchedClassifier, TcAttachType};
+    let interfaces: Vec<_> = node
+        .pods()
+        .iter()
+        .map(|pod| pod.host_ifname().to_owned())
+        .chain(["eth0".to_owned()])
+        .collect();
+    node.ns().run(|| {
+        let mut found = Vec::new();
+        for interface in &interfaces {
+            for side in [TcAttachType::Ingress, TcAttachType::Egress] {
+                let (_, programs) = SchedClassifier::query_tcx(interface, side)?;
+                for program in programs {
+                    found.push(format!("{interface}: {:?}", program.name_as_str()));
+                }
+            }
+        }
+        Ok(found.join("\n"))
+    })
+}
+
+fn pins(node: &Node) -> Result<String> {
+    let mut names = Vec::new();
+    if node.pins().exists() {
+        for entry in std::fs::read_dir(node.pins())? {
+            names.push(entry?.file_name().to_string_lossy().into_owned());
+        }
+    }
+    names.sort();
+    Ok(format!("{}: {names:?}", node.pins().exists()))
+}

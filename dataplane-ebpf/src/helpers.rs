@@ -118,11 +118,11 @@ pub fn is_neighbour_resolved(skb: *mut __sk_buff, ifindex: u32, address: Addr) -
 
 /// Inserts (or, negative, removes) bytes behind the Ethernet header.
 #[inline(always)]
-pub fn adjust_room(skb: *mut __sk_buff, difference: i32, flags: u64) -> Result<(), ()> {
+pub fn adjust_room(skb: *mut __sk_buff, difference: i32, flags: u64) -> Result<(), i64> {
     const BPF_ADJ_ROOM_MAC: u32 = 1;
     // SAFETY: `skb` is the program's own context.
     let result = unsafe { bpf_skb_adjust_room(skb, difference, BPF_ADJ_ROOM_MAC, flags) };
-    if result == 0 { Ok(()) } else { Err(()) }
+    if result == 0 { Ok(()) } else { Err(result) }
 }
 
 /// Makes the first `length` bytes of the packet readable in place.

@@ -9,6 +9,7 @@ use aya_ebpf::{
     },
     programs::TcContext,
 };
+use aya_log_ebpf::debug;
 use dataplane_common::{
     abi::NextHop,
     decide::TunnelKey,
@@ -82,6 +83,23 @@ impl SkbPacket {
     pub fn clear_mark(&mut self) {
         // SAFETY: as in `ifindex`; the field may be written.
         unsafe { (*self.skb).mark = 0 }
+    }
+
+    /// See [`helpers::adjust_room`]. A refusal is logged, at level debug: the counter does not say
+    /// what the kernel said.
+    #[inline(always)]
+    fn adjust_room(&mut self, difference: i32, flags: u64) -> Result<(), Reason> {
+        helpers::adjust_room(self.skb, difference, flags).map_err(|error| {
+            debug!(
+                &TcContext::new(self.skb),
+                "bpf_skb_adjust_room({}) of a packet of {} bytes on interface {}: error {}",
+                difference,
+                self.frame_length(),
+                self.ifindex(),
+                error
+            );
+            Reason::NoRoom
+        })
     }
 
     /// The address where the packet begins. Volatile: LLVM would otherwise keep the 32 bits of the
@@ -161,14 +179,12 @@ impl Packet for SkbPacket {
             Tunnel::Ipip => ENCAP_IPIP,
             Tunnel::Vxlan => ENCAP_VXLAN,
         };
-        helpers::adjust_room(self.skb, i32::from(tunnel.overhead()), flags)
-            .map_err(|()| Reason::NoRoom)
+        self.adjust_room(i32::from(tunnel.overhead()), flags)
     }
 
     #[inline(always)]
     fn decap_room(&mut self, tunnel: Tunnel) -> Result<(), Reason> {
-        helpers::adjust_room(self.skb, -i32::from(tunnel.overhead()), KEEP)
-            .map_err(|()| Reason::NoRoom)?;
+        self.adjust_room(-i32::from(tunnel.overhead()), KEEP)?;
         if tunnel == Tunnel::Vxlan {
             helpers::drop_checksum_level(self.skb);
         }

@@ -46,7 +46,8 @@ pub async fn run(config_file: &Path) -> Result<()> {
 
     let (netlink, events) = Netlink::connect()?;
     let pins = Pins::new(&config.pins);
-    let dataplane = dataplane::load(&pins)?;
+    let mut dataplane = dataplane::load(&pins)?;
+    dataplane.forward_logs()?;
     let agent = Agent {
         reconciler: Reconciler::open(&pins)?,
         attachments: Attachments::new(pins, config.attach),

@@ -2,7 +2,9 @@
 
 use anyhow::{Context, Result};
 use aya::{Ebpf, EbpfLoader, programs::SchedClassifier};
+use aya_log::EbpfLogger;
 use dataplane_common::abi::{Hook, maps};
+use tokio::io::{Interest, unix::AsyncFd};
 
 use super::{Pins, bpf_object};
 
@@ -17,7 +19,9 @@ pub struct Dataplane {
 pub fn load(pins: &Pins) -> Result<Dataplane> {
     let object = bpf_object()?;
     pins.create()?;
+    let log_level = log_level();
     let mut loader = EbpfLoader::new();
+    loader.override_global(aya_log::LEVEL, &log_level, true);
     for name in maps::ALL {
         loader.map_pin_path(name, pins.map(name));
     }
@@ -34,7 +38,30 @@ pub fn load(pins: &Pins) -> Result<Dataplane> {
     Ok(dataplane)
 }
 
+/// What the programs log: nothing, unless somebody wants to read it.
+fn log_level() -> u8 {
+    if tracing::enabled!(tracing::Level::DEBUG) {
+        aya_log::Level::Debug as u8
+    } else {
+        0
+    }
+}
+
 impl Dataplane {
+    /// Passes on what the programs log, from a task on the current tokio runtime.
+    pub fn forward_logs(&mut self) -> Result<()> {
+        let logger = EbpfLogger::init(&mut self.ebpf).context("cannot read the programs' log")?;
+        let mut logger = AsyncFd::register_with_interest(logger, Interest::READABLE)
+            .context("cannot wait for the programs' log")?;
+        tokio::spawn(async move {
+            while let Ok(mut ready) = logger.readable_mut().await {
+                ready.get_inner_mut().flush();
+                ready.clear_ready();
+            }
+        });
+        Ok(())
+    }
+
     /// The program for `hook`.
     pub fn program(&mut self, hook: Hook) -> Result<&mut SchedClassifier> {
         let name = hook.name();

@@ -19,9 +19,8 @@ const AF_INET: u8 = 2;
 #[repr(C, align(8))]
 struct RedirectNeighbour {
     family: u32,
-    address: Addr,
-    /// The rest of an IPv6 address.
-    unused: [u32; 3],
+    /// An IPv4 address is the first of the four; the others the kernel wants to have been written.
+    address: [Addr; 4],
 }
 
 /// `struct bpf_fib_lookup` for IPv4; its unions are wider than what IPv4 needs of them.
@@ -34,12 +33,10 @@ struct FibLookup {
     length: u16,
     ifindex: u32,
     flow: u32,
-    source: [u32; 4],
-    destination: Addr,
-    unused: [u32; 3],
-    vlan: [u16; 2],
-    source_mac: [u8; 6],
-    destination_mac: [u8; 6],
+    source: [Addr; 4],
+    destination: [Addr; 4],
+    /// VLAN and Ethernet addresses, as an answer.
+    found: [u32; 4],
 }
 
 const _: () = assert!(size_of::<FibLookup>() == 64);
@@ -80,8 +77,8 @@ pub fn redirect_peer(ifindex: u32) -> i32 {
 pub fn redirect_neighbour(ifindex: u32, address: Addr) -> i32 {
     let mut parameters = RedirectNeighbour {
         family: u32::from(AF_INET),
-        address,
-        unused: [0; 3],
+        // Zeros would be written by `memset`, byte by byte.
+        address: [address; 4],
     };
     // SAFETY: the pointer is to a live `struct bpf_redir_neigh` (20 bytes) of at least that size.
     action(unsafe {
@@ -101,7 +98,7 @@ pub fn is_neighbour_resolved(skb: *mut __sk_buff, ifindex: u32, address: Addr) -
     let mut parameters = FibLookup {
         family: AF_INET,
         ifindex,
-        destination: address,
+        destination: [address; 4],
         ..FibLookup::default()
     };
     // SAFETY: `skb` is the program's own context; the pointer is to a live `struct bpf_fib_lookup`.

@@ -1,12 +1,17 @@
 //! Loading the programs, with their maps created or taken over from their pins.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result};
 use aya::{Ebpf, EbpfLoader, programs::SchedClassifier};
 use aya_log::EbpfLogger;
 use dataplane_common::abi::{Hook, maps};
-use tokio::io::{Interest, unix::AsyncFd};
+use tokio::time::interval;
 
 use super::{Pins, bpf_object};
+
+/// How often the programs' log is looked at.
+const LOG_PERIOD: Duration = Duration::from_millis(100);
 
 /// The loaded programs. They are attached by [`super::Attachments`], and stay attached when this is
 /// dropped.
@@ -48,15 +53,18 @@ fn log_level() -> u8 {
 }
 
 impl Dataplane {
-    /// Passes on what the programs log, from a task on the current tokio runtime.
+    /// Passes on what the programs log, from a task on the current tokio runtime, if they do.
     pub fn forward_logs(&mut self) -> Result<()> {
-        let logger = EbpfLogger::init(&mut self.ebpf).context("cannot read the programs' log")?;
-        let mut logger = AsyncFd::register_with_interest(logger, Interest::READABLE)
-            .context("cannot wait for the programs' log")?;
+        if log_level() == 0 {
+            return Ok(());
+        }
+        let mut logger =
+            EbpfLogger::init(&mut self.ebpf).context("cannot read the programs' log")?;
+        let mut ticks = interval(LOG_PERIOD);
         tokio::spawn(async move {
-            while let Ok(mut ready) = logger.readable_mut().await {
-                ready.get_inner_mut().flush();
-                ready.clear_ready();
+            loop {
+                ticks.tick().await;
+                logger.flush();
             }
         });
         Ok(())

@@ -148,3 +148,37 @@ fn stack_input(node: &Node) -> Result<u64> {
         .and_then(|(_, value)| value.parse().ok())
         .with_context(|| format!("{PATH} has no InReceives"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_witnesses_are_heard() {
+        let share = |left_to_stack, stack_input| {
+            let counts = [(Reason::SentVxlan, 6), (Reason::Unresolved, left_to_stack)];
+            let by_reason = counts.into_iter().collect();
+            let counts = Counts {
+                by_reason,
+                stack_input,
+            };
+            counts.share(&[Reason::SentVxlan])
+        };
+        for (left_to_stack, stack_input, expected) in [(0, 0, 1.0), (2, 2, 0.75), (0, 6, 0.5)] {
+            let difference = share(left_to_stack, stack_input) - expected;
+            assert!(difference.abs() < 1e-9, "{left_to_stack}, {stack_input}");
+        }
+    }
+
+    #[test]
+    fn counts_grow_from_what_was_counted_before() {
+        let counts = |sent, stack_input| Counts {
+            by_reason: [(Reason::SentVxlan, sent), (Reason::NoRoute, 7)].into(),
+            stack_input,
+        };
+        let grown = counts(9, 10).since(&counts(4, 10));
+        assert_eq!(grown.with(Action::Forward), [(Reason::SentVxlan, 5)]);
+        assert_eq!(grown.with(Action::Stack), []);
+        assert_eq!(grown.stack_input(), 0);
+    }
+}

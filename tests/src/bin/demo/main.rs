@@ -112,9 +112,9 @@ fn end_after(limit: Duration) {
 fn show(scenario: Scenario, arguments: &Arguments, summary: &mut Summary) -> Result<()> {
     let start = Instant::now();
     let lab = scenario.lab()?;
-    let lab_time = start.elapsed();
+    let (lab_time, start) = (start.elapsed(), Instant::now());
     let _agents = lab.start_agents(scenario.mode())?;
-    print::scenario(scenario, &lab, lab_time, start.elapsed() - lab_time);
+    print::scenario(scenario, &lab, lab_time, start.elapsed());
     if arguments.mode.is_some() {
         print::how_to_look_inside(&lab);
     }

@@ -1,15 +1,28 @@
 //! What is printed: plain text, a hundred columns wide.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fmt,
+    io::{self, Write as _},
+    process,
+    time::Duration,
+};
 
 use dataplane_common::reason::{Action, Reason};
 use dataplane_tests::{Lab, Node};
 
 use crate::{counts::Counts, measure::Measurement, path::Path, scenario::Scenario};
 
+/// As `println!`, see [`print_line`].
+macro_rules! say {
+    ($($line:tt)+) => {
+        print_line(format_args!($($line)+))
+    };
+}
+
 /// Says what is about to be shown.
 pub(crate) fn introduction() {
-    println!(
+    say!(
         "underpass: pods on two nodes talk through BPF, on paths measured beside host to host.\n\n\
          Below each path, by node: the IP packets that programs carried and those they left to \
          the\nhost's stack, from `underpass counters`; and those that entered that stack, as the \
@@ -19,9 +32,9 @@ pub(crate) fn introduction() {
 
 /// Says which scenario follows.
 pub(crate) fn scenario(scenario: Scenario, lab: &Lab, lab_time: Duration, agents_time: Duration) {
-    println!("\n== {}: {}\n", scenario.mode(), scenario.description());
+    say!("\n== {}: {}\n", scenario.mode(), scenario.description());
     topology(lab);
-    println!(
+    say!(
         "   lab up in {} ms, agents in sync in {} ms",
         lab_time.as_millis(),
         agents_time.as_millis()
@@ -37,8 +50,8 @@ fn topology(lab: &Lab) {
     } else {
         "--------------------"
     };
-    println!("   {:<28} {between} {}", host(left), host(right));
-    println!("   {:<28} {:20} {}", pods(left), "", pods(right));
+    say!("   {:<28} {between} {}", host(left), host(right));
+    say!("   {:<28} {:20} {}", pods(left), "", pods(right));
 }
 
 fn host(node: &Node) -> String {
@@ -53,20 +66,27 @@ fn pods(node: &Node) -> String {
 /// Says how to enter the first node.
 pub(crate) fn how_to_look_inside(lab: &Lab) {
     if let Some(node) = lab.nodes().first() {
-        println!("   inside {}: {}", node.name(), lab.nsenter(node.ns()));
+        say!("   inside {}: {}", node.name(), lab.nsenter(node.ns()));
     }
 }
 
 /// Prints what the columns of the measurements are.
 pub(crate) fn columns() {
-    println!();
-    println!(
-        "   {:<38}{:>6}{:>12}{:>15}{:>10}{:>12}",
-        "path", "loss", "latency", "TCP", "of host", "by BPF"
+    say!(
+        "\n   {:<38}{:>6}{:>12}{:>15}{:>10}{:>12}",
+        "path",
+        "loss",
+        "latency",
+        "TCP",
+        "of host",
+        "by BPF"
     );
-    println!(
+    say!(
         "     {:<8}{:<42}{:<32}{:>9}",
-        "node", "carried by programs", "left to the stack", "entered"
+        "node",
+        "carried by programs",
+        "left to the stack",
+        "entered"
     );
 }
 
@@ -80,12 +100,12 @@ pub(crate) fn measurement(path: &Path, measurement: &Measurement, host_to_host: 
         or_dash(ratio(measurement.bits_per_second, host_to_host), percent),
         measurement.carried.map_or(String::new(), precise_percent),
     );
-    println!("{}", row.trim_end());
+    say!("{}", row.trim_end());
     for (node, counts) in &measurement.counts {
-        println!("     {node:<8}{}", witnesses(counts));
+        say!("     {node:<8}{}", witnesses(counts));
     }
     for fault in &measurement.faults {
-        println!("     FAILED  {fault}");
+        say!("     FAILED  {fault}");
     }
 }
 
@@ -153,7 +173,7 @@ fn thousands(number: u64) -> String {
 
 /// Prints the proof that nobody but programs answers pods for their gateway.
 pub(crate) fn arp_answered(questions: u64) {
-    println!("   programs answered ARP for the pods' gateway, 169.254.1.1, {questions} times");
+    say!("   programs answered ARP for the pods' gateway, 169.254.1.1, {questions} times");
 }
 
 /// Says what the reasons mean for which packets were not carried by programs.
@@ -161,28 +181,49 @@ pub(crate) fn meaning(reasons: &BTreeSet<Reason>) {
     if reasons.is_empty() {
         return;
     }
-    println!(
+    say!(
         "\nWhere a host is an end of the path, its stack has a part in it: it sends by itself what \
          needs no\ntunnel, and receives what is for the host. The reasons above:"
     );
     for reason in reasons {
-        println!("   {:<16}{}", reason.name(), reason.description());
+        say!("   {:<16}{}", reason.name(), reason.description());
     }
 }
 
 /// Says how it went.
 pub(crate) fn conclusion(paths: usize, failures: &[String], time: Duration) {
-    println!();
-    for failure in failures {
-        println!("FAILED {failure}");
-    }
     let seconds = time.as_secs_f64();
     if failures.is_empty() {
-        println!("all {paths} paths work ({seconds:.1} s)");
-    } else {
-        println!(
-            "{} of {paths} paths failed ({seconds:.1} s)",
-            failures.len()
-        );
+        say!("\nall {paths} paths work ({seconds:.1} s)");
+        return;
+    }
+    say!("\nnot everything works ({seconds:.1} s):");
+    for failure in failures {
+        say!("   FAILED  {failure}");
+    }
+}
+
+/// Prints a line. When nobody reads it, there is nobody to show anything to: the process ends, and
+/// with it the lab.
+fn print_line(line: fmt::Arguments<'_>) {
+    if writeln!(io::stdout(), "{line}").is_err() {
+        process::exit(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_are_set_apart() {
+        let printed = [0, 999, 1_000, 12_345, 1_234_567].map(thousands);
+        assert_eq!(printed, ["0", "999", "1,000", "12,345", "1,234,567"]);
+    }
+
+    #[test]
+    fn only_all_looks_like_all() {
+        assert_eq!(precise_percent(1.0), "100.00 %");
+        assert_eq!(precise_percent(0.999_999), "99.99 %");
     }
 }

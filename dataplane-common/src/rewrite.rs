@@ -51,15 +51,15 @@ pub fn send<P: Packet>(packet: &mut P, config: &Config, send: &Send) -> Result<(
 #[inline(always)]
 pub fn deliver<P: Packet>(
     packet: &mut P,
-    ip_tos: Option<Decap>,
+    decap: Option<Decap>,
     endpoint: &Endpoint,
 ) -> Result<(), Reason> {
-    if let Some(decap) = ip_tos {
+    if let Some(decap) = decap {
         packet.decap_room(decap.tunnel)?;
     }
     address(packet, endpoint.mac, endpoint.host_mac)?;
     let header: &Ipv4Hdr = packet.header(parse::IP).ok_or(Reason::Rewrite)?;
-    let tos = ip_tos.map_or(header.tos, |decap| decap.tos);
+    let tos = decap.map_or(header.tos, |decap| decap.tos);
     count_down(packet, parse::IP, tos)
 }
 
@@ -73,7 +73,7 @@ pub fn inject<P: Packet>(packet: &mut P, config: &Config, decap: Decap) -> Resul
     Ok(())
 }
 
-/// Addresses a frame that the carrier is to encapsulate to the VTEP of the peer.
+/// Addresses a frame that holds an IPv4 packet.
 #[inline(always)]
 pub fn address<P: Packet>(packet: &mut P, destination: Mac, source: Mac) -> Result<(), Reason> {
     let ethernet: &mut EthernetHeader = packet.header_mut(0).ok_or(Reason::Rewrite)?;

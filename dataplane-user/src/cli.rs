@@ -158,7 +158,7 @@ async fn execute(cli: &Cli) -> Result<()> {
             print(&inspect::render(&rows, output.output)?)
         }
         Command::Counters { all, output } => {
-            let rows: Vec<_> = inspect::counters(&cli.global.pins()?)?
+            let rows: Vec<_> = inspect::counters(&cli.global.pinned()?)?
                 .into_iter()
                 .filter(|(_, counter)| *all || counter.packets != 0)
                 .map(|((hook, reason), counter)| CounterRow::new(hook, reason, counter))
@@ -194,6 +194,11 @@ impl Global {
     }
 
     fn snapshot(&self) -> Result<Snapshot> {
+        Snapshot::read(&self.pinned()?)
+    }
+
+    /// The pins, which have to be there.
+    fn pinned(&self) -> Result<Pins> {
         let pins = self.pins()?;
         if !pins.exist() {
             bail!(
@@ -202,7 +207,7 @@ impl Global {
                 pins.base().display()
             );
         }
-        Snapshot::read(&pins)
+        Ok(pins)
     }
 }
 

@@ -17,11 +17,10 @@ const REQUEST: [u8; 2] = [0, 1];
 const REPLY: [u8; 2] = [0, 2];
 const UNSPECIFIED: Addr = [0; 4];
 
-/// Whether a frame with Ethernet header `ethernet` is a pod's question for one of its gateways:
-/// broadcast or unicast (RFC 826, RFC 1122 section 2.3.2.1). Probes for duplicates have no sender
+/// Who asks, if a frame is a pod's question for one of its gateways: broadcast or unicast (RFC 826, RFC 1122 section 2.3.2.1). Probes for duplicates have no sender
 /// address and announcements ask for their own (RFC 5227): neither is answered.
 #[inline(always)]
-pub fn asks_for_gateway<P: Packet>(packet: &P, config: &Config) -> Result<(), Reason> {
+pub fn asks_for_gateway<P: Packet>(packet: &P, config: &Config) -> Result<Asker, Reason> {
     let arp: &ArpHdr = packet.header(ETHERNET_LEN).ok_or(Reason::ArpOther)?;
     let is_request = arp.htype == HARDWARE_ETHERNET
         && arp.ptype == ETHERTYPE_IPV4
@@ -32,10 +31,22 @@ pub fn asks_for_gateway<P: Packet>(packet: &P, config: &Config) -> Result<(), Re
         return Err(Reason::ArpOther);
     }
     if arp.tpa != UNSPECIFIED && is_gateway(config, arp.tpa) {
-        Ok(())
+        Ok(Asker {
+            address: arp.spa,
+            mac: arp.sha,
+        })
     } else {
         Err(Reason::ArpOther)
     }
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asker {
+    /// The sender's address.
+    pub address: Addr,
+    /// The sender's Ethernet address.
+    pub mac: Mac,
 }
 
 /// Turns a request into the reply that `mac` has the address asked for.
@@ -54,6 +65,25 @@ pub fn answer<P: Packet>(packet: &mut P, mac: Mac) -> Result<(), Reason> {
         source: mac,
         ethertype: ETHERTYPE_ARP,
     };
+    Ok(())
+}
+
+/// The bytes of an ARP packet and its frame.
+type Frame = (EthernetHeader, ArpHdr);
+
+/// A copy of the request, before it is turned into its answer.
+#[inline(always)]
+pub fn take<P: Packet>(packet: &P) -> Result<Frame, Reason> {
+    let ethernet: &EthernetHeader = packet.header(0).ok_or(Reason::Rewrite)?;
+    let arp: &ArpHdr = packet.header(ETHERNET_LEN).ok_or(Reason::Rewrite)?;
+    Ok((*ethernet, *arp))
+}
+
+/// Makes the packet the request again.
+#[inline(always)]
+pub fn put_back<P: Packet>(packet: &mut P, (ethernet, arp): Frame) -> Result<(), Reason> {
+    *packet.header_mut(0).ok_or(Reason::Rewrite)? = ethernet;
+    *packet.header_mut(ETHERNET_LEN).ok_or(Reason::Rewrite)? = arp;
     Ok(())
 }
 

@@ -36,6 +36,10 @@ pub const VXLAN_LEN: usize = size_of::<VxlanBytes>();
 
 /// Ethertype of IPv4.
 pub const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
+/// Ethertype of a VLAN tag, IEEE 802.1Q.
+pub const ETHERTYPE_VLAN: [u8; 2] = [0x81, 0x00];
+/// Ethertype of a service VLAN tag, IEEE 802.1ad.
+pub const ETHERTYPE_QINQ: [u8; 2] = [0x88, 0xa8];
 /// Ethertype of ARP.
 pub const ETHERTYPE_ARP: [u8; 2] = [0x08, 0x06];
 

@@ -51,6 +51,8 @@ pub struct Ipv4 {
     pub dont_fragment: bool,
     /// Whether this is a fragment, the first one included.
     pub fragment: bool,
+    /// Whether this is a fragment and not the first one.
+    pub is_later_fragment: bool,
     /// Whether the header is longer than 20 bytes.
     pub options: bool,
     /// Whether the header's checksum is right; not looked at where there are options.
@@ -78,14 +80,29 @@ impl Ipv4 {
     }
 }
 
-/// The Ethernet header of a frame that is for the receiving interface and carries no VLAN tag
-/// beside its bytes.
+/// What a frame holds.
 #[inline(always)]
-pub fn ethernet<P: Packet>(packet: &P) -> Result<&EthernetHeader, Reason> {
+pub fn ethertype<P: Packet>(packet: &P) -> Result<[u8; 2], Reason> {
+    let ethernet: &EthernetHeader = packet.header(0).ok_or(Reason::Malformed)?;
+    Ok(ethernet.ethertype)
+}
+
+/// That a frame carries no VLAN tag beside its bytes, where the kernel puts the first one.
+#[inline(always)]
+pub fn untagged<P: Packet>(packet: &P) -> Result<(), Reason> {
     if packet.has_vlan_tag() {
-        return Err(Reason::VlanTag);
+        Err(Reason::VlanTag)
+    } else {
+        Ok(())
     }
-    packet.header(0).ok_or(Reason::Malformed)
+}
+
+/// The source address of an IPv4 packet, whatever else its header says. Without one, nobody can be
+/// said to have sent it.
+#[inline(always)]
+pub fn source<P: Packet>(packet: &P) -> Result<Addr, Reason> {
+    let header: &Ipv4Hdr = packet.header(IP).ok_or(Reason::SpoofedSource)?;
+    Ok(header.src_addr)
 }
 
 /// The IPv4 header at `offset`, checked against itself and against the length of the frame
@@ -119,6 +136,7 @@ pub fn ipv4<P: Packet>(packet: &P, offset: usize) -> Result<Ipv4, Reason> {
         dont_fragment: flags_and_offset & 0x40 != 0,
         // More fragments, or an offset.
         fragment: (flags_and_offset & 0x3f) | offset_low != 0,
+        is_later_fragment: (flags_and_offset & 0x1f) | offset_low != 0,
         options,
         checksum_valid: options || checksum::ipv4_is_valid(header),
     })
@@ -141,12 +159,20 @@ pub fn ports<P: Packet>(packet: &P, ip: &Ipv4, offset: usize) -> [u8; 4] {
 }
 
 /// Length in bytes of the longest IP packet that this one will be on the wire: itself, or one
-/// segment of it (`skb_gso_network_seglen`). Its IP header is at `offset`.
+/// segment of it (`skb_gso_network_seglen`). Its IP header is at `offset`; of a segment with options
+/// it is the least that the length can be.
 #[inline(always)]
 pub fn segment_length<P: Packet>(packet: &P, ip: &Ipv4, offset: usize) -> Result<u32, Reason> {
     let gso_size = packet.gso_size();
     if gso_size == 0 {
         return Ok(u32::from(ip.total_length));
+    }
+    #[allow(clippy::cast_possible_truncation)] // 20
+    let ip_length = IPV4_LEN as u32;
+    if ip.options {
+        // Where the transport header is, is not looked into. Only the stack's own packets come
+        // here, and it has kept to the MTU of its route.
+        return Ok(ip_length + gso_size);
     }
     let transport = offset + IPV4_LEN;
     let transport_length = match ip.protocol {
@@ -160,7 +186,5 @@ pub fn segment_length<P: Packet>(packet: &P, ip: &Ipv4, offset: usize) -> Result
         PROTOCOL_UDP => UDP_LEN as u32,
         _ => return Err(Reason::UnsupportedGso),
     };
-    #[allow(clippy::cast_possible_truncation)] // 20
-    let ip_length = IPV4_LEN as u32;
     Ok(ip_length + transport_length + gso_size)
 }

@@ -146,7 +146,8 @@ fn outer<P: Packet>(
         vihl: 0x45,
         tos: ecn::encapsulate(send.ip.tos),
         tot_len: (send.ip.total_length + tunnel.overhead()).to_be_bytes(),
-        // Unique among the datagrams of a flow for as long as the inner one is (RFC 6864).
+        // As unique as the inner one is (RFC 6864). It matters only where the underlay fragments,
+        // which the MTU of the next hop is there to avoid.
         id: send.ip.id,
         frags: [if dont_fragment { DONT_FRAGMENT } else { 0 }, 0],
         ttl,

@@ -33,9 +33,16 @@ pub fn carry_out(hook: Hook, packet: &mut SkbPacket, verdict: Verdict<'_>) -> i3
 fn rewrite_and_redirect(packet: &mut SkbPacket, verdict: Verdict<'_>) -> Result<i32, Reason> {
     match verdict {
         Verdict::Leave(reason) => Err(reason),
-        Verdict::AnswerArp(mac) => {
+        Verdict::AnswerArp(mac, true) => {
             arp::answer(packet, mac)?;
             Ok(helpers::redirect(packet.ifindex()))
+        }
+        Verdict::AnswerArp(mac, false) => {
+            let request = arp::take(packet)?;
+            arp::answer(packet, mac)?;
+            packet.send_copy(packet.ifindex())?;
+            arp::put_back(packet, request)?;
+            Ok(TC_ACT_UNSPEC)
         }
         Verdict::Deliver(endpoint, arrival) => {
             let decap = match arrival {

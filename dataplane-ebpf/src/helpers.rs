@@ -6,14 +6,21 @@ use aya_ebpf::{
         BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LOOKUP_OUTPUT, TC_ACT_SHOT,
     },
     helpers::generated::{
-        bpf_csum_level, bpf_fib_lookup, bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer,
-        bpf_skb_adjust_room, bpf_skb_get_tunnel_key, bpf_skb_pull_data, bpf_skb_set_tunnel_key,
+        bpf_clone_redirect, bpf_csum_level, bpf_fib_lookup, bpf_redirect, bpf_redirect_neigh,
+        bpf_redirect_peer, bpf_skb_adjust_room, bpf_skb_get_tunnel_key, bpf_skb_pull_data,
+        bpf_skb_set_tunnel_key,
     },
 };
-use dataplane_common::{abi::Addr, decide::TunnelKey};
+use dataplane_common::{
+    abi::Addr,
+    decide::{Origin, TunnelKey},
+};
 
 /// Address family of the neighbour in [`redirect_neighbour`].
 const AF_INET: u8 = 2;
+
+/// Size of `struct bpf_redir_neigh`. Ours ends with padding, of which older verifiers would complain.
+const REDIRECT_NEIGHBOUR_SIZE: i32 = 20;
 
 /// `struct bpf_redir_neigh`, aligned as a helper's stack argument has to be.
 #[repr(C, align(8))]
@@ -57,6 +64,14 @@ pub fn redirect(ifindex: u32) -> i32 {
     action(unsafe { bpf_redirect(ifindex, 0) })
 }
 
+/// Sends a copy of the packet out of `ifindex`.
+#[inline(always)]
+pub fn clone_redirect(skb: *mut __sk_buff, ifindex: u32) -> Result<(), ()> {
+    // SAFETY: `skb` is the program's own context.
+    let result = unsafe { bpf_clone_redirect(skb, ifindex, 0) };
+    if result == 0 { Ok(()) } else { Err(()) }
+}
+
 /// Lets the packet arrive on `ifindex`.
 #[inline(always)]
 pub fn redirect_ingress(ifindex: u32) -> i32 {
@@ -85,7 +100,7 @@ pub fn redirect_neighbour(ifindex: u32, address: Addr) -> i32 {
         bpf_redirect_neigh(
             ifindex,
             (&raw mut parameters).cast(),
-            size::<RedirectNeighbour>().cast_signed(),
+            REDIRECT_NEIGHBOUR_SIZE,
             0,
         )
     })
@@ -145,18 +160,23 @@ pub fn drop_checksum_level(skb: *mut __sk_buff) {
     let _: i64 = unsafe { bpf_csum_level(skb, u64::from(BPF_CSUM_LEVEL_DEC)) };
 }
 
-/// Where a VXLAN device in external mode says the packet came from; `None` where it did not come
-/// out of one.
+/// Where a VXLAN device in external mode says the packet came from.
 #[inline(always)]
-pub fn tunnel_key(skb: *mut __sk_buff) -> Option<TunnelKey> {
+pub fn origin(skb: *mut __sk_buff) -> Origin {
+    /// `EINVAL`: the packet has no tunnel metadata. Metadata of IPv6 is another error.
+    const NO_METADATA: i64 = -22;
     let mut key = RawTunnelKey { id: 0, remote: 0 };
     // SAFETY: `skb` is the program's own context; the pointer is to as many live bytes as given.
     let result =
         unsafe { bpf_skb_get_tunnel_key(skb, (&raw mut key).cast(), size::<RawTunnelKey>(), 0) };
-    (result == 0).then_some(TunnelKey {
-        remote: key.remote.to_be_bytes(),
-        vni: key.id,
-    })
+    match result {
+        0 => Origin::Tunnel(TunnelKey {
+            remote: key.remote.to_be_bytes(),
+            vni: key.id,
+        }),
+        NO_METADATA => Origin::Program,
+        _ => Origin::Foreign,
+    }
 }
 
 /// Tells a VXLAN device in external mode where to send the packet, with outer checksum.

@@ -56,7 +56,7 @@ pub fn from_stack(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn from_carrier(ctx: TcContext) -> i32 {
     let mut packet = SkbPacket::new(&ctx, INNER_HEADERS);
-    let verdict = decide::from_carrier(&packet, &MAPS, packet.tunnel_key());
+    let verdict = decide::from_carrier(&packet, &MAPS, packet.origin());
     carry_out(Hook::FromCarrier, &mut packet, verdict)
 }
 

@@ -12,7 +12,7 @@ use aya_ebpf::{
 use aya_log_ebpf::debug;
 use dataplane_common::{
     abi::NextHop,
-    decide::TunnelKey,
+    decide::{Origin, TunnelKey},
     headers::Header,
     packet::{Packet, Tunnel},
     reason::Reason,
@@ -66,10 +66,16 @@ impl SkbPacket {
         helpers::is_neighbour_resolved(self.skb, next_hop.ifindex, next_hop.gateway)
     }
 
-    /// See [`helpers::tunnel_key`].
+    /// See [`helpers::origin`].
     #[inline(always)]
-    pub fn tunnel_key(&self) -> Option<TunnelKey> {
-        helpers::tunnel_key(self.skb)
+    pub fn origin(&self) -> Origin {
+        helpers::origin(self.skb)
+    }
+
+    /// See [`helpers::clone_redirect`].
+    #[inline(always)]
+    pub fn send_copy(&mut self, ifindex: u32) -> Result<(), Reason> {
+        helpers::clone_redirect(self.skb, ifindex).map_err(|()| Reason::Rewrite)
     }
 
     /// See [`helpers::set_tunnel_key`].

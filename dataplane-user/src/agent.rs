@@ -1,11 +1,13 @@
 //! The agent: source -> model -> plan -> reconcile -> kernel, once at start and after every change.
 
 use std::{
+    ffi::OsStr,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use anyhow::{Context, Result};
+use dataplane_common::abi::Hook;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::{
     select,
@@ -18,8 +20,8 @@ use tracing::{debug, error, info, warn};
 use crate::{
     cluster::Cluster,
     config::{Config, Source},
-    dataplane::{self, Attachments, Dataplane, Pins},
-    kernel::{self, Events, Netlink},
+    dataplane::{self, Attachments, Dataplane, PinLock, Pins},
+    kernel::{self, CarrierSpec, Events, Netlink},
     node::{LearnedMacs, NodeState},
     plan::{self, LeftOut, Model, Plan},
     reconcile::{Changes, Reconciler},
@@ -31,21 +33,25 @@ use crate::{
 const SETTLE: Duration = Duration::from_millis(10);
 /// How soon what failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
+/// How soon everything is looked at again although nothing was heard: what the kernel does not
+/// announce, such as a path MTU that it found out.
+const RESYNC: Duration = Duration::from_secs(30);
 
-/// Runs the agent by the configuration in `config_file` until it is told to stop by SIGTERM or
+/// Runs the agent by `config`, until it is told to stop by SIGTERM or
 /// SIGINT. The dataplane goes on without it.
 ///
 /// # Errors
 ///
 /// The configuration, the cluster table or the BPF programs are no good. Once running, errors are
 /// logged, and what was there before stays.
-pub async fn run(config_file: &Path) -> Result<()> {
-    let config = Config::load(config_file)?;
+pub async fn run(config: Config) -> Result<()> {
     let Source::File(cluster_file) = config.source.clone();
     let cluster = read_cluster(&config, &cluster_file)?;
 
     let (netlink, events) = Netlink::connect()?;
     let pins = Pins::new(&config.pins);
+    pins.create()?;
+    let lock = pins.lock()?;
     let mut dataplane = dataplane::load(&pins)?;
     dataplane.forward_logs()?;
     let agent = Agent {
@@ -57,7 +63,8 @@ pub async fn run(config_file: &Path) -> Result<()> {
         cluster,
         learned: LearnedMacs::default(),
         left_out: Vec::new(),
-        in_sync: false,
+        state: None,
+        _lock: lock,
     };
     let inputs = Inputs::new(events, cluster_file)?;
     agent.serve(inputs).await
@@ -79,7 +86,9 @@ struct Agent {
     attachments: Attachments,
     learned: LearnedMacs,
     left_out: Vec<LeftOut>,
-    in_sync: bool,
+    /// How the last synchronization ended, once there was one.
+    state: Option<Result<(), String>>,
+    _lock: PinLock,
 }
 
 impl Agent {
@@ -87,16 +96,9 @@ impl Agent {
         loop {
             let outcome = self.synchronize().await;
             let retry = outcome.is_err();
-            match outcome {
-                Ok(()) if !self.in_sync => {
-                    self.in_sync = true;
-                    info!("in sync");
-                }
-                Ok(()) => {}
-                Err(error) => error!("cannot synchronize, trying again: {error:#}"),
-            }
+            self.say(outcome);
             match inputs.next(retry).await? {
-                Wake::Kernel | Wake::Retry => {}
+                Wake::Kernel | Wake::Timer => {}
                 Wake::ClusterFile => self.reload(&inputs.cluster_file),
                 Wake::Stop => {
                     info!("stopping; the dataplane stays");
@@ -106,13 +108,29 @@ impl Agent {
         }
     }
 
+    /// Says when it comes to be in sync, and why it is not: once, not with every attempt.
+    fn say(&mut self, outcome: Result<()>) {
+        let state = match outcome {
+            Ok(()) => Ok(()),
+            Err(error) => Err(format!("{error:#}")),
+        };
+        if self.state.as_ref() == Some(&state) {
+            return;
+        }
+        match &state {
+            Ok(()) => info!("in sync"),
+            Err(error) => error!("cannot synchronize, trying again: {error}"),
+        }
+        self.state = Some(state);
+    }
+
     /// Brings everything to what configuration, cluster and kernel now say.
     async fn synchronize(&mut self) -> Result<()> {
         let node = self.read_node().await?;
         let carrier = plan::carrier(&self.model(&node))?;
-        let carrier = self.netlink.ensure_carrier(&carrier).await?;
-        let plan = plan::plan(&self.model(&node), carrier)?;
-        self.apply(&plan).await
+        let ifindex = self.netlink.ensure_carrier(&carrier).await?;
+        let plan = plan::plan(&self.model(&node), ifindex)?;
+        self.apply(&plan, &carrier, ifindex).await
     }
 
     async fn read_node(&mut self) -> Result<NodeState> {
@@ -134,13 +152,30 @@ impl Agent {
         }
     }
 
-    /// Maps first, then the slow path, then the programs that use both.
-    async fn apply(&mut self, plan: &Plan) -> Result<()> {
-        let mut changes = self.reconciler.apply(&plan.tables)?;
-        changes += self.apply_routes(plan).await?;
+    /// Maps first, then the programs that use them, then the slow path. What fails does not keep
+    /// the rest from being done: a pod is not to wait for an interface that is missing elsewhere.
+    async fn apply(&mut self, plan: &Plan, carrier: &CarrierSpec, ifindex: u32) -> Result<()> {
+        let tables = self.reconciler.apply(&plan.tables);
+        let programs = self.attach(plan);
+        let raised = self.raise_carrier(carrier, ifindex).await;
+        let routes = self.apply_routes(plan).await;
+        let resolved = self.resolve(plan).await;
+        self.report(&plan.left_out);
+
+        let mut changes = tables?;
+        programs?;
+        raised?;
+        changes += routes?;
+        if !changes.is_empty() {
+            info!(changes.written, changes.removed, "tables written");
+        }
+        resolved
+    }
+
+    fn attach(&mut self, plan: &Plan) -> Result<()> {
         let applied = self
             .attachments
-            .apply(&mut self.dataplane, &plan.attachments)?;
+            .apply(&mut self.dataplane, &plan.attachments);
         for attachment in &applied.attached {
             info!(
                 interface = attachment.interface,
@@ -151,10 +186,27 @@ impl Agent {
         for name in &applied.detached {
             info!("detached {name}");
         }
-        if !changes.is_empty() {
-            info!(changes.written, changes.removed, "tables written");
+        applied.errors.into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// Takes the carrier up once its programs are on it: a VXLAN device in external mode receives
+    /// whatever network from whomever.
+    async fn raise_carrier(&self, carrier: &CarrierSpec, ifindex: u32) -> Result<()> {
+        let hooks = [Hook::FromStack, Hook::FromCarrier];
+        if hooks
+            .iter()
+            .all(|hook| self.attachments.has(ifindex, *hook))
+        {
+            let carrier = CarrierSpec {
+                up: true,
+                ..carrier.clone()
+            };
+            self.netlink.ensure_carrier(&carrier).await?;
         }
-        self.report(&plan.left_out);
+        Ok(())
+    }
+
+    async fn resolve(&self, plan: &Plan) -> Result<()> {
         for pod in &plan.unresolved {
             debug!(address = %pod.address, "asking the kernel to resolve a pod");
             self.netlink
@@ -179,13 +231,16 @@ impl Agent {
         })
     }
 
-    /// Says what is left to the stack, when that has changed.
+    /// Says which peers cannot be reached, when that has changed.
     fn report(&mut self, left_out: &[LeftOut]) {
         if self.left_out == left_out {
             return;
         }
         for peer in left_out {
             warn!("{peer}; packets to its pods are dropped until there is a way");
+        }
+        if left_out.is_empty() {
+            info!("there is a way to every peer again");
         }
         self.left_out = left_out.to_vec();
     }
@@ -211,7 +266,7 @@ impl Agent {
 enum Wake {
     Kernel,
     ClusterFile,
-    Retry,
+    Timer,
     Stop,
 }
 
@@ -252,7 +307,7 @@ impl Inputs {
             }
             _ = self.file_changed.recv() => Wake::ClusterFile,
             _ = self.hangup.recv() => Wake::ClusterFile,
-            () = sleep(RETRY), if retry => Wake::Retry,
+            () = sleep(if retry { RETRY } else { RESYNC }) => Wake::Timer,
         };
         sleep(SETTLE).await;
         // What came meanwhile is taken along, and must not be forgotten for what came first.
@@ -263,15 +318,25 @@ impl Inputs {
     }
 }
 
-/// Watches the directory rather than the file: editors and Kubernetes replace files.
+/// Watches the directory rather than the file: editors replace files, and Kubernetes replaces the
+/// directory `..data` that they are in.
 fn watch(file: &Path, changed: mpsc::UnboundedSender<()>) -> Result<RecommendedWatcher> {
     let directory = match file.parent() {
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
     };
-    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+    let names = [file.file_name().map(OsStr::to_owned), Some("..data".into())];
+    let concerns = move |event: &notify::Event| {
         // Our own reading of the file is an event, too.
-        if !event.is_ok_and(|event| event.kind.is_access()) {
+        !event.kind.is_access()
+            && event
+                .paths
+                .iter()
+                .any(|path| names.contains(&path.file_name().map(OsStr::to_owned)))
+    };
+    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        // An error is an overrun: something may have changed.
+        if event.as_ref().map_or(true, &concerns) {
             // The receiver is gone only when the agent is about to end.
             let _ = changed.send(());
         }

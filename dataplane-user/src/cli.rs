@@ -138,7 +138,7 @@ pub async fn run() -> ExitCode {
 
 async fn execute(cli: &Cli) -> Result<()> {
     match &cli.command {
-        Command::Agent => agent::run(&cli.global.config_file()).await,
+        Command::Agent => agent::run(cli.global.config()?).await,
         Command::Detach => detach::detach(&cli.global.pins()?).await,
         Command::Routes(Routes::List { output }) => {
             let snapshot = cli.global.snapshot()?;
@@ -179,6 +179,15 @@ async fn execute(cli: &Cli) -> Result<()> {
 impl Global {
     fn config_file(&self) -> PathBuf {
         self.config.clone().unwrap_or_else(|| DEFAULT_CONFIG.into())
+    }
+
+    /// The configuration, with the pins that are named.
+    fn config(&self) -> Result<Config> {
+        let mut config = Config::load(&self.config_file())?;
+        if let Some(pins) = &self.pins {
+            config.pins.clone_from(pins);
+        }
+        Ok(config)
     }
 
     /// The pins that are named, else the configuration's, else the default.

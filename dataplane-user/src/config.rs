@@ -33,6 +33,9 @@ pub struct Config {
     pub gateways: Vec<Ipv4Addr>,
     /// Which packets the BPF programs carry. Default: all.
     pub acceleration: Acceleration,
+    /// Whether pods may send IPIP and VXLAN themselves (Calico's `allowVXLANPacketsFromWorkloads`
+    /// and `allowIPIPPacketsFromWorkloads`). Default: no.
+    pub workload_tunnels: bool,
     /// How the BPF programs are attached. Default: as the kernel allows.
     pub attach: Attach,
     /// Where the cluster's routes come from. Default: the file `cluster.yaml`.
@@ -63,6 +66,7 @@ impl Config {
             uplinks: uplinks(raw.uplinks, &mut problems),
             gateways: gateways(raw.gateways, &mut problems),
             acceleration: acceleration(raw.acceleration, &mut problems),
+            workload_tunnels: raw.workload_tunnels.unwrap_or(false),
             attach: attach(raw.attach, &mut problems),
             source: source(raw.source, file),
             tunnel: Tunnel {
@@ -291,6 +295,8 @@ struct RawConfig {
     workloads: Option<Vec<Located<String>>>,
     gateways: Option<Vec<Located<String>>>,
     acceleration: Option<Located<String>>,
+    #[serde(rename = "workloadTunnels")]
+    workload_tunnels: Option<bool>,
     attach: Option<Located<String>>,
     source: Option<RawSource>,
     tunnel: Option<RawTunnel>,
@@ -334,6 +340,7 @@ mod tests {
             workloads: WorkloadPatterns(vec![WildMatch::new("cali*")]),
             gateways: vec![Ipv4Addr::new(169, 254, 1, 1)],
             acceleration: Acceleration::All,
+            workload_tunnels: false,
             attach: Attach::Auto,
             source: Source::File("/etc/up/cluster.yaml".into()),
             tunnel: Tunnel {
@@ -376,6 +383,7 @@ mod tests {
             workloads: WorkloadPatterns(vec![WildMatch::new("cali*"), WildMatch::new("veth?")]),
             gateways: vec![Ipv4Addr::new(169, 254, 1, 1), Ipv4Addr::new(10, 0, 0, 1)],
             acceleration: Acceleration::All,
+            workload_tunnels: false,
             attach: Attach::Clsact,
             source: Source::File("/etc/up/../routes.yaml".into()),
             tunnel: Tunnel {
@@ -434,7 +442,7 @@ mod tests {
             (
                 "uplink: eth0\n",
                 "1: unknown field 'uplink', expected one of node, uplinks, workloads, gateways, \
-                 acceleration, attach, source, tunnel, pins",
+                 acceleration, workloadTunnels, attach, source, tunnel, pins",
             ),
             (
                 "source: {kernel: true}\n",

@@ -10,7 +10,12 @@ use crate::{
 
 /// Takes off every program, removes the carrier and the routes to it, and unpins the maps. What is
 /// not there is no error; what is not ours is not touched.
+///
+/// # Errors
+///
+/// An agent is running, or something resists; what was done until then is done.
 pub async fn detach(pins: &Pins) -> Result<()> {
+    let lock = pins.exist().then(|| pins.lock()).transpose()?;
     let (netlink, _events) = Netlink::connect()?;
     for name in dataplane::detach_all(pins)? {
         info!("detached {name}");
@@ -25,7 +30,7 @@ pub async fn detach(pins: &Pins) -> Result<()> {
     if netlink.delete_carrier(CARRIER_NAME).await?.is_some() {
         info!("removed {CARRIER_NAME}");
     }
-    if pins.exist() {
+    if lock.is_some() {
         pins.remove()?;
         info!("removed the pins in {}", pins.base().display());
     }

@@ -1,5 +1,8 @@
 //! What the kernel says about this node: its part of the model.
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
@@ -58,9 +61,9 @@ impl NodeState {
             .into_iter()
             .map(|link| (link.index, link))
             .collect();
-        learned.learn(&netlink.neighbours().await?);
-        let pods = pods(&links, &netlink.routes().await?, workloads, learned);
-        learned.keep_only(&pods);
+        let neighbours = netlink.neighbours().await?;
+        let routes = netlink.routes().await?;
+        let pods = learned.pods(&links, &routes, &neighbours, workloads);
         let mut underlays = BTreeMap::new();
         for peer in peers {
             if let Some(underlay) = netlink.route_to(peer).await? {
@@ -92,6 +95,20 @@ impl NodeState {
 }
 
 impl LearnedMacs {
+    /// The pods there are now, with what is or was known of them.
+    fn pods(
+        &mut self,
+        links: &BTreeMap<u32, Link>,
+        routes: &[Route],
+        neighbours: &[Neighbour],
+        workloads: &WorkloadPatterns,
+    ) -> Vec<Pod> {
+        self.learn(neighbours);
+        let pods = pods(links, routes, workloads, self);
+        self.keep_only(&pods);
+        pods
+    }
+
     fn learn(&mut self, neighbours: &[Neighbour]) {
         for neighbour in neighbours {
             if let Some(mac) = neighbour.mac {
@@ -114,7 +131,7 @@ fn pods(
     workloads: &WorkloadPatterns,
     learned: &LearnedMacs,
 ) -> Vec<Pod> {
-    let mut pods: Vec<Pod> = routes
+    let mut pods: Vec<(u32, Pod)> = routes
         .iter()
         .filter(|route| {
             route.is_in_main()
@@ -122,17 +139,22 @@ fn pods(
                 && route.scope == RouteScope::Link
                 && route.destination.prefix_len() == 32
                 && route.gateway.is_none()
+                && !route.opaque
         })
         .filter_map(|route| {
             let link = links.get(&route.oif?)?;
             let address = route.destination.addr();
-            (link.up && workloads.matches(&link.name)).then(|| Pod {
+            let pod = Pod {
                 address,
                 ifindex: link.index,
                 mac: learned.0.get(&(link.index, address)).copied(),
-            })
+            };
+            (link.up && link.is_veth() && workloads.matches(&link.name))
+                .then(|| (route.effective_metric(), pod))
         })
         .collect();
-    pods.sort_unstable();
-    pods
+    // Of several routes to an address, the stack takes the first with the smallest metric.
+    pods.sort_by_key(|(metric, pod)| (pod.address, *metric));
+    pods.dedup_by_key(|(_, pod)| pod.address);
+    pods.into_iter().map(|(_, pod)| pod).collect()
 }

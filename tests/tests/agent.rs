@@ -49,10 +49,10 @@ fn killed_and_restarted_it_loses_no_packet() -> Result<()> {
         &PingOptions::default(),
     )?;
     assert!(alone.is_lossless(), "without an agent: {alone:?}");
-    let accelerated = Counters::read(near)?
-        .since(&before)
-        .get("from_workload", "sent-vxlan");
+    let meanwhile = Counters::read(near)?.since(&before);
+    let accelerated = meanwhile.get("from_workload", "sent-vxlan");
     assert!(accelerated.packets >= u64::from(alone.sent));
+    assert_eq!(meanwhile.get("from_workload", "no-room").packets, 0);
 
     let _agent = Agent::start(near, &near.agent_config(), &cluster(&lab, Mode::Vxlan))?;
     let report = pinging.stop()?;
@@ -155,15 +155,89 @@ fn sighup_has_the_cluster_file_read_again() -> Result<()> {
     let directory = lab.dir().join("elsewhere");
     std::fs::create_dir(&directory)?;
     let table = directory.join("cluster.yaml");
-    std::fs::write(&table, cluster(&lab, Mode::Vxlan))?;
+    std::fs::write(&table, cluster(&lab, Mode::None))?;
     let watched = lab.node("node-0").dir().join("cluster.yaml");
     std::fs::remove_file(&watched)?;
     std::os::unix::fs::symlink(&table, &watched)?;
+    process.wait_for_line("the cluster table has changed", PATIENCE)?;
 
-    process.skip_log()?;
     std::fs::write(&table, cluster(&lab, Mode::Ipip))?;
     process.signal(Signal::SIGHUP)?;
     process.wait_for_line("the cluster table has changed", PATIENCE)?;
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs root and BPF: cargo xtask test"]
+fn a_second_agent_and_detach_keep_off_a_running_ones_pins() -> Result<()> {
+    require_root();
+    let (lab, agents) = vxlan_lab()?;
+    let node = lab.node("node-0");
+    let mut second = Agent::spawn(node, &node.agent_config(), &cluster(&lab, Mode::Vxlan))?;
+    assert!(!second.process().wait(PATIENCE)?.success());
+    let log = second.process().log()?;
+    assert!(log.contains("another underpass"), "{log}");
+
+    let detach = node.underpass(&["detach"])?;
+    assert!(!detach.status.success());
+    let words = String::from_utf8_lossy(&detach.stderr);
+    assert!(words.contains("stop that agent first"), "{words}");
+    assert_eq!(programs_on(node, "eth0")?, 1);
+
+    drop(agents);
+    assert!(node.underpass(&["detach"])?.status.success());
+    Ok(())
+}
+
+/// Whatever is wrong elsewhere on the node, its pods are looked after.
+#[test]
+#[ignore = "needs root and BPF: cargo xtask test"]
+fn without_its_address_the_node_still_serves_its_pods_and_recovers() -> Result<()> {
+    require_root();
+    let (mut lab, mut agents) = vxlan_lab()?;
+    let node = lab.node("node-0");
+    let address = node.address();
+    node.ns()
+        .exec(&format!("ip address del {address} dev eth0"))?;
+    agents[0]
+        .process()
+        .wait_for_line("no interface holds", PATIENCE)?;
+
+    lab.node_mut("node-0").add_pod("late")?;
+    let node = lab.node("node-0");
+    node.wait_resolved()?;
+    let report = ping(
+        node.pod("p0").ns(),
+        node.pod("late").address(),
+        &PingOptions::default(),
+    )?;
+    assert!(report.is_lossless(), "{report:?}");
+
+    node.ns()
+        .exec(&format!("ip address add {address} dev eth0"))?;
+    agents[0]
+        .process()
+        .wait_for_line("a way to every peer again", PATIENCE)?;
+    let remote = lab.pod("node-1", "p0").address();
+    let report = ping(node.pod("p0").ns(), remote, &PingOptions::default())?;
+    assert!(report.is_lossless(), "{report:?}");
+    Ok(())
+}
+
+/// What somebody else breaks is mended: the carrier down or deleted.
+#[test]
+#[ignore = "needs root and BPF: cargo xtask test"]
+fn a_carrier_that_was_taken_down_or_deleted_comes_back() -> Result<()> {
+    require_root();
+    let (lab, _agents) = vxlan_lab()?;
+    let node = lab.node("node-0");
+    let remote = lab.pod("node-1", "p0").address();
+    for accident in ["ip link set underpass0 down", "ip link delete underpass0"] {
+        node.ns().exec(accident)?;
+        eventually(accident, || {
+            Ok(ping(node.ns(), remote, &PingOptions::default())?.is_lossless())
+        })?;
+    }
     Ok(())
 }
 

@@ -136,10 +136,10 @@ impl State {
             "tc qdisc show",
             "tc filter show dev eth0 ingress",
             "tc filter show dev eth0 egress",
-            "sysctl -a -r ^net\\.ipv[46]\\.(conf|ip|neigh)",
         ] {
-            state.insert(command, stable(&node.ns().exec(command)?));
+            state.insert(command, node.ns().exec(command)?);
         }
+        state.insert("sysctls", sysctls(node)?);
         state.insert("tcx", tcx_programs(node)?);
         state.insert("pins", pins(node)?);
         Ok(Self(state))
@@ -152,13 +152,26 @@ impl State {
     }
 }
 
-/// Without what changes by itself: numbers of BPF objects are none of the node's state.
-fn stable(text: &str) -> String {
-    let mut lines: Vec<_> = text.lines().map(str::trim_end).collect();
-    if text.starts_with("net.") {
-        lines.sort_unstable();
+/// Every setting of the network that can be read.
+fn sysctls(node: &Node) -> Result<String> {
+    fn read(directory: &std::path::Path, settings: &mut BTreeMap<String, String>) -> Result<()> {
+        for entry in std::fs::read_dir(directory)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                read(&path, settings)?;
+            } else if let Ok(value) = std::fs::read_to_string(&path) {
+                settings.insert(path.display().to_string(), value);
+            }
+        }
+        Ok(())
     }
-    lines.join("\n")
+    node.ns().run(|| {
+        let mut settings = BTreeMap::new();
+        // By the thread: `/proc/sys/net` is that of the reader's namespace.
+        read("/proc/sys/net/ipv4".as_ref(), &mut settings)?;
+        read("/proc/sys/net/core".as_ref(), &mut settings)?;
+        Ok(format!("{settings:#?}"))
+    })
 }
 
 fn tcx_programs(node: &Node) -> Result<String> {

@@ -6,6 +6,8 @@
 //! Integers are in the host's byte order; [`Addr`], [`Mac`] and what else is a byte array is as on
 //! the wire.
 
+use crate::reason::{Action, Reason};
+
 #[cfg(feature = "aya")]
 mod pod;
 mod values;
@@ -77,7 +79,8 @@ pub enum Hook {
     FromUplink = 1,
     /// TC egress of the carrier: what the host's stack sends to remote pods.
     FromStack = 2,
-    /// TC ingress of the carrier: what the kernel's own VXLAN receiver decapsulated.
+    /// TC ingress of the carrier: what the kernel's own VXLAN receiver decapsulated, and what the
+    /// programs let arrive there.
     FromCarrier = 3,
 }
 
@@ -89,6 +92,17 @@ impl Hook {
         Self::FromStack,
         Self::FromCarrier,
     ];
+
+    /// What happens to a packet for `reason` here: to what leaves by the carrier, the stack has
+    /// already done its part, and what is not sent on is dropped by the device.
+    #[must_use]
+    pub const fn action(self, reason: Reason) -> Action {
+        match (self, reason) {
+            (Self::FromStack, Reason::KernelEncap) => Action::Stack,
+            (Self::FromStack, _) if matches!(reason.action(), Action::Stack) => Action::Drop,
+            _ => reason.action(),
+        }
+    }
 
     /// Name of the hook, and of its program.
     #[must_use]
@@ -110,9 +124,9 @@ pub const MAX_COUNTERS: u32 = COUNTERS_PER_HOOK * 4;
 /// Where `reason` is counted at `hook`.
 #[inline(always)]
 #[must_use]
-pub const fn counter_index(hook: Hook, reason: crate::reason::Reason) -> u32 {
+pub const fn counter_index(hook: Hook, reason: Reason) -> u32 {
     hook as u32 * COUNTERS_PER_HOOK + reason as u32
 }
 
-const _: () = assert!(crate::reason::Reason::ALL.len() <= COUNTERS_PER_HOOK as usize);
+const _: () = assert!(Reason::ALL.len() <= COUNTERS_PER_HOOK as usize);
 const _: () = assert!(Hook::ALL.len() * COUNTERS_PER_HOOK as usize == MAX_COUNTERS as usize);

@@ -9,6 +9,8 @@ pub mod flags {
     /// Outer UDP checksums are computed. BPF cannot do that for an offloaded packet, so VXLAN is
     /// then encapsulated by the carrier, the kernel's own device.
     pub const VXLAN_CHECKSUM: u32 = 1 << 0;
+    /// Pods may send IPIP and VXLAN themselves.
+    pub const WORKLOAD_TUNNELS: u32 = 1 << 1;
 }
 
 /// What every program has to know about this node.
@@ -136,7 +138,8 @@ pub struct Workload {
     pub padding: [u8; 2],
 }
 
-/// Another node, by its address.
+/// Another node, by its address. The programs ask only whether there is one; what it holds is for
+/// people to read.
 #[repr(C)]
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,

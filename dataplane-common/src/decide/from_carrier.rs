@@ -2,26 +2,26 @@
 //! unverified checksum, outer fragments), and whatever reaches the UDP port by another interface.
 //! And what the other programs let arrive there.
 
-use super::{TunnelKey, Verdict, from_stack::to_peer, tunnelled};
+use super::{Origin, TunnelKey, Verdict, from_stack::to_peer, tunnelled};
 use crate::{headers::ETHERTYPE_IPV4, packet::Packet, parse, reason::Reason, tables::Tables};
 
-/// Decides on a frame that arrived on the carrier with tunnel metadata `key`. Without, it is one
-/// that `from_uplink` judged and injected, for this node, or one that `from_stack` sent on the
-/// detour, for another.
+/// Decides on a frame that arrived on the carrier. What a program let arrive is either what
+/// `from_uplink` judged and injected, for this node, or what `from_stack` sent on the detour, for
+/// another.
 #[inline(always)]
 pub fn from_carrier<'t, P: Packet, T: Tables>(
     packet: &P,
     tables: &'t T,
-    key: Option<TunnelKey>,
+    origin: Origin,
 ) -> Verdict<'t> {
-    let Some(key) = key else {
-        return match to_peer(packet, tables) {
-            Ok(verdict) => verdict,
-            Err(_) => Verdict::Leave(Reason::Accepted),
-        };
-    };
-    let judged = judge(packet, tables, key);
-    Verdict::Leave(judged.map_or_else(|reason| reason, |()| Reason::Accepted))
+    match origin {
+        Origin::Program => to_peer(packet, tables).unwrap_or(Verdict::Leave(Reason::Accepted)),
+        Origin::Tunnel(key) => {
+            let judged = judge(packet, tables, key);
+            Verdict::Leave(judged.map_or_else(|reason| reason, |()| Reason::Accepted))
+        }
+        Origin::Foreign => Verdict::Leave(Reason::WrongNetwork),
+    }
 }
 
 #[inline(always)]
@@ -34,9 +34,8 @@ fn judge<P: Packet, T: Tables>(packet: &P, tables: &T, key: TunnelKey) -> Result
     if tables.peer(key.remote).is_none() {
         return Err(Reason::UnknownPeer);
     }
-    let ethernet = parse::ethernet(packet).map_err(|_| Reason::InnerMalformed)?;
-    if ethernet.ethertype != ETHERTYPE_IPV4 {
-        return Err(Reason::InnerMalformed);
+    if parse::ethertype(packet) != Ok(ETHERTYPE_IPV4) || packet.has_vlan_tag() {
+        return Err(Reason::NotInner);
     }
     let inner = parse::ipv4(packet, parse::IP).map_err(|_| Reason::InnerMalformed)?;
     tunnelled::check(tables, config, key.remote, &inner).map(|_| ())

@@ -32,10 +32,12 @@ pub(super) fn to_peer<'t, P: Packet, T: Tables>(
     packet: &P,
     tables: &'t T,
 ) -> Result<Verdict<'t>, Reason> {
-    if parse::ethernet(packet)?.ethertype != ETHERTYPE_IPV4 {
+    parse::untagged(packet)?;
+    if parse::ethertype(packet)? != ETHERTYPE_IPV4 {
         return Err(Reason::NotIpv4);
     }
     let ip = parse::ipv4(packet, parse::IP)?;
+    let config = tables.config().ok_or(Reason::NoConfig)?;
     let next_hop = tables.route(ip.destination).ok_or(Reason::NoRoute)?;
-    send(packet, tables, ip, next_hop, false)
+    send(packet, config, ip, next_hop, false)
 }

@@ -32,7 +32,8 @@ pub fn from_uplink<'t, P: Packet, T: Tables>(packet: &P, tables: &'t T) -> Verdi
 
 #[inline(always)]
 fn decide<'t, P: Packet, T: Tables>(packet: &P, tables: &'t T) -> Result<Verdict<'t>, Reason> {
-    if parse::ethernet(packet)?.ethertype != ETHERTYPE_IPV4 {
+    parse::untagged(packet)?;
+    if parse::ethertype(packet)? != ETHERTYPE_IPV4 {
         return Err(Reason::NotIpv4);
     }
     if !packet.is_to_interface() {
@@ -69,13 +70,10 @@ fn direct<'t, P: Packet, T: Tables>(
     ip: Ipv4,
 ) -> Result<Verdict<'t>, Reason> {
     let endpoint = tables.endpoint(ip.destination).ok_or(Reason::NotForPod)?;
-    // From the cluster's own nodes only, and in whatever mode we would answer: what else routes to
-    // pods is for the stack and its reverse-path filter to judge.
-    let is_remote = tables
-        .route(ip.source)
-        .and_then(NextHop::kind)
-        .is_some_and(NextHopKind::is_remote);
-    if !is_remote {
+    // From where we would send the answer in the same way. What else routes to pods, a peer whose
+    // mask makes it choose differently included, is for the stack and its reverse-path filter.
+    let kind = tables.route(ip.source).and_then(NextHop::kind);
+    if kind != Some(NextHopKind::Direct) {
         return Err(Reason::SourceOutside);
     }
     deliver(packet, &ip, parse::IP, endpoint, Arrival::Direct)

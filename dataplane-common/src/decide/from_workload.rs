@@ -1,12 +1,14 @@
 //! What a pod sends, on the host side of its veth.
 
+use network_types::udp::UdpHdr;
+
 use super::{Arrival, Verdict, deliver, send};
 use crate::{
-    abi::NextHopKind,
+    abi::{Addr, Config, NextHopKind, flags},
     arp,
-    headers::{ETHERTYPE_ARP, ETHERTYPE_IPV4},
+    headers::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_QINQ, ETHERTYPE_VLAN},
     packet::Packet,
-    parse::{self, Ipv4},
+    parse::{self, Ipv4, PROTOCOL_IPIP, PROTOCOL_UDP},
     reason::Reason,
     tables::Tables,
 };
@@ -27,36 +29,68 @@ fn decide<'t, P: Packet, T: Tables>(
     tables: &'t T,
     ifindex: u32,
 ) -> Result<Verdict<'t>, Reason> {
-    match parse::ethernet(packet)?.ethertype {
+    let config = tables.config().ok_or(Reason::NoConfig)?;
+    match parse::ethertype(packet)? {
         ETHERTYPE_IPV4 => {
-            let ip = parse::ipv4(packet, parse::IP)?;
-            if !owns(tables, ifindex, &ip) {
+            // Before anything that would hand the packet to the stack, a VLAN tag included: of a
+            // tag without a number the stack would take no notice.
+            if !owns(tables, ifindex, parse::source(packet)?) {
                 return Err(Reason::SpoofedSource);
             }
-            forward(packet, tables, ifindex, ip)
+            parse::untagged(packet)?;
+            let ip = parse::ipv4(packet, parse::IP)?;
+            if config.flags & flags::WORKLOAD_TUNNELS == 0 && is_tunnel(packet, tables, config, &ip)
+            {
+                return Err(Reason::WorkloadTunnel);
+            }
+            forward(packet, tables, config, ifindex, ip)
         }
         ETHERTYPE_ARP => {
-            let config = tables.config().ok_or(Reason::NoConfig)?;
-            arp::asks_for_gateway(packet, config)?;
+            parse::untagged(packet)?;
+            let asker = arp::asks_for_gateway(packet, config)?;
             let workload = tables.workload(ifindex).ok_or(Reason::ArpOther)?;
-            Ok(Verdict::AnswerArp(workload.mac))
+            let is_known = tables
+                .endpoint(asker.address)
+                .is_some_and(|endpoint| endpoint.mac == asker.mac);
+            Ok(Verdict::AnswerArp(workload.mac, is_known))
         }
+        // A tag within a tag: nobody has looked for the source behind it.
+        ETHERTYPE_VLAN | ETHERTYPE_QINQ => Err(Reason::SpoofedSource),
         _ => Err(Reason::NotIpv4),
     }
 }
 
-/// Whether the source address belongs to a pod behind interface `ifindex`.
+/// Whether `source` is the address of a pod behind interface `ifindex`.
 #[inline(always)]
-fn owns<T: Tables>(tables: &T, ifindex: u32, ip: &Ipv4) -> bool {
+fn owns<T: Tables>(tables: &T, ifindex: u32, source: Addr) -> bool {
     tables
-        .endpoint(ip.source)
+        .endpoint(source)
         .is_some_and(|endpoint| endpoint.ifindex == ifindex)
+}
+
+/// Whether a pod's packet is a tunnel's. Behind a masquerading node it would come from an address
+/// that the other nodes trust. Later fragments are nothing without the first; behind IP options the
+/// port is not looked for, and what is for a node is taken for the worst.
+#[inline(always)]
+fn is_tunnel<P: Packet, T: Tables>(packet: &P, tables: &T, config: &Config, ip: &Ipv4) -> bool {
+    match ip.protocol {
+        PROTOCOL_IPIP => true,
+        PROTOCOL_UDP if ip.options => {
+            ip.destination == config.node || tables.peer(ip.destination).is_some()
+        }
+        PROTOCOL_UDP => {
+            let udp: Option<&UdpHdr> = packet.header(parse::TRANSPORT);
+            !ip.is_later_fragment && udp.is_some_and(|udp| udp.dst == config.vxlan_port)
+        }
+        _ => false,
+    }
 }
 
 #[inline(always)]
 fn forward<'t, P: Packet, T: Tables>(
     packet: &P,
     tables: &'t T,
+    config: &Config,
     ifindex: u32,
     ip: Ipv4,
 ) -> Result<Verdict<'t>, Reason> {
@@ -77,5 +111,5 @@ fn forward<'t, P: Packet, T: Tables>(
         return deliver(packet, &ip, parse::IP, endpoint, Arrival::Local);
     }
     ip.forwardable()?;
-    send(packet, tables, ip, next_hop, true)
+    send(packet, config, ip, next_hop, true)
 }

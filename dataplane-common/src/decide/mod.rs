@@ -13,14 +13,13 @@ pub use from_carrier::from_carrier;
 pub use from_stack::from_stack;
 pub use from_uplink::from_uplink;
 pub use from_workload::from_workload;
-pub use tunnelled::TunnelKey;
+pub use tunnelled::{Origin, TunnelKey};
 
 use crate::{
-    abi::{Endpoint, Mac, NextHop, NextHopKind, flags},
+    abi::{Config, Endpoint, Mac, NextHop, NextHopKind, flags},
     packet::{Packet, Tunnel},
     parse::{self, Ipv4},
     reason::Reason,
-    tables::Tables,
 };
 
 /// What is to be done with a packet.
@@ -28,8 +27,9 @@ use crate::{
 pub enum Verdict<'t> {
     /// Nothing: it goes to the stack untouched or is dropped, as [`Reason::action`] says.
     Leave(Reason),
-    /// Answer the ARP request with this address.
-    AnswerArp(Mac),
+    /// Answer the ARP request with this address. Whether the asker's own is known already: if not,
+    /// the stack gets the request too, and learns from it as it would have.
+    AnswerArp(Mac, bool),
     /// Hand it to a local pod, out of the tunnel it came in.
     Deliver(&'t Endpoint, Arrival),
     /// Send it to another node.
@@ -49,7 +49,7 @@ impl Verdict<'_> {
     pub const fn reason(&self) -> Reason {
         match self {
             Self::Leave(reason) | Self::Inject(_, reason) => *reason,
-            Self::AnswerArp(_) => Reason::ArpAnswered,
+            Self::AnswerArp(..) => Reason::ArpAnswered,
             Self::Deliver(_, arrival) => arrival.reason(),
             Self::Send(send) => match send.encap {
                 None => Reason::SentDirect,
@@ -112,9 +112,9 @@ pub struct Send<'t> {
 
 /// The packet `ip`, whose header is at [`parse::IP`], to a remote `next_hop`.
 #[inline(always)]
-fn send<'t, P: Packet, T: Tables>(
+fn send<'t, P: Packet>(
     packet: &P,
-    tables: &T,
+    config: &Config,
     ip: Ipv4,
     next_hop: &'t NextHop,
     forwarded: bool,
@@ -134,15 +134,12 @@ fn send<'t, P: Packet, T: Tables>(
     if ip.total_length.checked_add(overhead).is_none() {
         return Err(Reason::TooBig);
     }
-    if encap == Some(Tunnel::Vxlan) {
-        let config = tables.config().ok_or(Reason::NoConfig)?;
-        if config.flags & flags::VXLAN_CHECKSUM != 0 {
-            return if forwarded {
-                Err(Reason::KernelEncap)
-            } else {
-                Ok(Verdict::CarrierEncap(next_hop))
-            };
-        }
+    if encap == Some(Tunnel::Vxlan) && config.flags & flags::VXLAN_CHECKSUM != 0 {
+        return if forwarded {
+            Err(Reason::KernelEncap)
+        } else {
+            Ok(Verdict::CarrierEncap(next_hop))
+        };
     }
     Ok(Verdict::Send(Send {
         next_hop,

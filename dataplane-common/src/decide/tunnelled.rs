@@ -16,6 +16,17 @@ pub struct TunnelKey {
     pub vni: u32,
 }
 
+/// How a frame came to the carrier's ingress.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A program let it arrive there.
+    Program,
+    /// The kernel's VXLAN device decapsulated it.
+    Tunnel(TunnelKey),
+    /// It came out of a tunnel that is not over IPv4.
+    Foreign,
+}
+
 /// Checks an inner packet that node `peer` sent: its source is that node's, its destination ours.
 /// Returns the local pod it is for, or `None` where it is for this node itself.
 #[inline(always)]

@@ -33,7 +33,7 @@ fn question(target: Addr) -> ArpEthIpv4Packet {
 
 /// What is decided on a frame from the first pod.
 fn verdict(frame: &MemoryPacket) -> Verdict<'static> {
-    Program::FromWorkload(veth(asker())).decide(frame, &*TABLES)
+    Program::Workload(veth(asker())).decide(frame, &*TABLES)
 }
 
 #[test]
@@ -42,11 +42,18 @@ fn every_pod_that_asks_for_a_gateway_gets_the_address_of_its_own_veth() {
         for destination in [BROADCAST, veth_mac(asker)] {
             for target in [GATEWAY, OTHER_GATEWAY] {
                 let frame = arp_frame(destination, &arp_question(pod_mac(asker), asker, target));
-                let verdict = Program::FromWorkload(veth(asker)).decide(&frame, &*TABLES);
-                assert_eq!(verdict, Verdict::AnswerArp(veth_mac(asker)));
+                let verdict = Program::Workload(veth(asker)).decide(&frame, &*TABLES);
+                assert_eq!(verdict, Verdict::AnswerArp(veth_mac(asker), true));
             }
         }
     }
+}
+
+#[test]
+fn a_question_that_tells_of_a_new_address_is_for_the_stack_too() {
+    let moved = arp_question([2, 9, 9, 9, 9, 9], asker(), GATEWAY);
+    let verdict = verdict(&arp_frame(BROADCAST, &moved));
+    assert_eq!(verdict, Verdict::AnswerArp(veth_mac(asker()), false));
 }
 
 #[test]
@@ -174,11 +181,11 @@ fn a_question_that_is_cut_off_is_not_answered() {
 fn a_question_that_cannot_be_answered_is_the_stacks() {
     let frame = arp_frame(BROADCAST, &question(GATEWAY));
 
-    let elsewhere = Program::FromWorkload(99).decide(&frame, &*TABLES);
+    let elsewhere = Program::Workload(99).decide(&frame, &*TABLES);
     assert_eq!(elsewhere, Verdict::Leave(Reason::ArpOther));
 
     let empty = MemoryTables::default();
-    let unconfigured = Program::FromWorkload(veth(asker())).decide(&frame, &empty);
+    let unconfigured = Program::Workload(veth(asker())).decide(&frame, &empty);
     assert_eq!(unconfigured, Verdict::Leave(Reason::NoConfig));
 
     let tagged = MemoryPacket {
@@ -192,7 +199,7 @@ fn a_question_that_cannot_be_answered_is_the_stacks() {
 fn the_wire_and_the_stack_are_not_answered() {
     let frame = arp_frame(BROADCAST, &question(GATEWAY));
     let tables = tables(HERE);
-    for program in [Program::FromUplink, Program::FromStack] {
+    for program in [Program::Uplink, Program::Stack] {
         assert_eq!(
             program.decide(&frame, &tables),
             Verdict::Leave(Reason::NotIpv4)

@@ -95,8 +95,10 @@ impl Ip {
 
     /// A TCP segment of `length` bytes of data behind a header of `header_length` bytes.
     pub fn tcp(self, header_length: usize, length: usize) -> Self {
-        let mut header = TcpHeader::new(40_000, 80, 1, 1000);
-        header.set_options_raw(&vec![1; header_length - 20]).unwrap();
+        let mut header = TcpHeader::new(40_000, 80, u32::MAX, 1000);
+        header
+            .set_options_raw(&vec![1; header_length - 20])
+            .unwrap();
         self.payload(6, &[&header.to_bytes()[..], &vec![0x5a; length]].concat())
     }
 

@@ -13,7 +13,7 @@ use crate::{
     programs::Program,
     world::{
         FIRST, HERE, Mode, NOWHERE, OUTSIDE, POD_MTU, SECOND, TABLES, THERE, UNRESOLVED,
-        endpoint, next_hop, node, pod, tables, tunnel_address, veth,
+        VXLAN_PORT, endpoint, next_hop, node, pod, tables, tunnel_address, veth,
     },
 };
 
@@ -37,7 +37,7 @@ fn to(destination: Addr) -> Ip {
 /// Decides on a frame that comes from the interface of the pod that is its source.
 fn verdict_by<'t>(frame: &MemoryPacket, tables: &'t MemoryTables) -> Verdict<'t> {
     let source = frame.bytes[IP + 12..IP + 16].try_into().unwrap();
-    Program::FromWorkload(veth(source)).decide(frame, tables)
+    Program::Workload(veth(source)).decide(frame, tables)
 }
 
 fn verdict(frame: &MemoryPacket) -> Verdict<'static> {
@@ -115,6 +115,7 @@ fn a_pod_reaches_the_pods_of_another_node_in_the_mode_of_their_pool() {
                     total_length: 36,
                     dont_fragment: true,
                     fragment: false,
+                    is_later_fragment: false,
                     options: false,
                     checksum_valid: true,
                 },
@@ -143,10 +144,7 @@ fn a_pod_reaches_another_pod_on_its_node() {
         verdict(&across().frame()),
         Verdict::Deliver(&expected, Arrival::Local)
     );
-    assert_eq!(
-        verdict(&across().frame()).reason(),
-        Reason::DeliveredLocal
-    );
+    assert_eq!(verdict(&across().frame()).reason(), Reason::DeliveredLocal);
 }
 
 #[test]
@@ -186,8 +184,29 @@ fn a_source_that_is_not_the_pods_own_is_dropped_whatever_else_the_packet_is() {
                     ..there().frame()
                 },
             ),
+            (
+                "with a VLAN tag that the kernel took off",
+                MemoryPacket {
+                    vlan_tag: true,
+                    ..there().frame()
+                },
+            ),
+            ("within two VLAN tags", frame_of(0x8100, &there().packet())),
+            (
+                "within service VLAN tags",
+                frame_of(0x88a8, &there().packet()),
+            ),
+            (
+                "longer than its length can say",
+                there().frame().with(IP + 2, &[0, 0]).of_segments(1000),
+            ),
+            ("of another version", there().frame().with(IP, &[0x65])),
+            (
+                "cut off within its header",
+                there().frame().truncated(IP + 19),
+            ),
         ] {
-            let verdict = Program::FromWorkload(veth(own)).decide(&frame, &*TABLES);
+            let verdict = Program::Workload(veth(own)).decide(&frame, &*TABLES);
             assert_eq!(
                 verdict,
                 Verdict::Leave(Reason::SpoofedSource),
@@ -202,7 +221,7 @@ fn a_pods_source_is_its_own_on_its_own_interface_only() {
     let frame = out(Mode::Ipip).frame();
     for ifindex in [0, 1, veth(pod(Mode::Ipip, HERE, SECOND))] {
         assert_eq!(
-            Program::FromWorkload(ifindex).decide(&frame, &*TABLES),
+            Program::Workload(ifindex).decide(&frame, &*TABLES),
             Verdict::Leave(Reason::SpoofedSource)
         );
     }
@@ -228,11 +247,7 @@ fn where_there_is_no_way_the_stack_or_nobody_gets_the_packet() {
             pod(Mode::Direct, HERE, 99),
             Reason::LocalAddress,
         ),
-        (
-            "itself",
-            pod(Mode::Direct, HERE, FIRST),
-            Reason::Hairpin,
-        ),
+        ("itself", pod(Mode::Direct, HERE, FIRST), Reason::Hairpin),
         (
             "a pod whose Ethernet address is not known",
             pod(Mode::Direct, HERE, UNRESOLVED),
@@ -246,7 +261,11 @@ fn where_there_is_no_way_the_stack_or_nobody_gets_the_packet() {
         assert_left(what, &to(destination).frame(), reason);
     }
     // The highest unicast address is one.
-    assert_left("unicast", &to([223, 255, 255, 255]).frame(), Reason::NoRoute);
+    assert_left(
+        "unicast",
+        &to([223, 255, 255, 255]).frame(),
+        Reason::NoRoute,
+    );
 }
 
 #[test]
@@ -256,13 +275,17 @@ fn the_longest_prefix_decides() {
     let frame = to(borrowed).frame();
     let reason = |tables: &MemoryTables| verdict_by(&frame, tables).reason();
 
-    tables.routes.insert((32, borrowed), next_hop(HERE, Mode::Ipip, THERE));
+    tables
+        .routes
+        .insert((32, borrowed), next_hop(HERE, Mode::Ipip, THERE));
     assert_eq!(reason(&tables), Reason::SentIpip);
     tables.routes.remove(&(32, borrowed));
     assert_eq!(reason(&tables), Reason::SentVxlan);
     tables.routes.remove(&(24, pod(Mode::Vxlan, THERE, 0)));
     assert_eq!(reason(&tables), Reason::NoRoute);
-    tables.routes.insert((0, [0; 4]), next_hop(HERE, Mode::Direct, THERE));
+    tables
+        .routes
+        .insert((0, [0; 4]), next_hop(HERE, Mode::Direct, THERE));
     assert_eq!(reason(&tables), Reason::SentDirect);
 }
 
@@ -306,11 +329,19 @@ fn what_takes_a_routers_judgement_goes_to_the_stack() {
         for (what, ip, reason) in [
             ("TTL 1", way.ip().ttl(1), Reason::TtlExpired),
             ("TTL 0", way.ip().ttl(0), Reason::TtlExpired),
-            ("first fragment", way.ip().fragment(0, true), Reason::Fragment),
+            (
+                "first fragment",
+                way.ip().fragment(0, true),
+                Reason::Fragment,
+            ),
             ("middle one", way.ip().fragment(1, true), Reason::Fragment),
             ("last one", way.ip().fragment(185, false), Reason::Fragment),
             ("farthest", way.ip().fragment(8191, false), Reason::Fragment),
-            ("no-operation", way.ip().options(&[1, 1, 1, 0]), Reason::Options),
+            (
+                "no-operation",
+                way.ip().options(&[1, 1, 1, 0]),
+                Reason::Options,
+            ),
             ("all options", way.ip().options(&[7; 40]), Reason::Options),
         ] {
             way.leaves(what, &ip.frame(), reason);
@@ -350,12 +381,18 @@ fn a_header_that_contradicts_itself_or_the_frame_is_malformed() {
             ("a header of 16 bytes", frame().with_ip(IP, 0, &[0x44])),
             ("a header of none", frame().with_ip(IP, 0, &[0x40])),
             ("a length of 0", frame().with_ip(IP, 2, &[0, 0])),
-            ("a length below the header's", frame().with_ip(IP, 2, &[0, 19])),
+            (
+                "a length below the header's",
+                frame().with_ip(IP, 2, &[0, 19]),
+            ),
             (
                 "a length below that of a header with options",
                 frame().with_ip(IP, 0, &[0x4f]),
             ),
-            ("a length beyond the frame", frame().with_ip(IP, 2, &[0, 37])),
+            (
+                "a length beyond the frame",
+                frame().with_ip(IP, 2, &[0, 37]),
+            ),
             ("the longest length", frame().with_ip(IP, 2, &[0xff; 2])),
         ] {
             way.leaves(what, &frame, Reason::Malformed);
@@ -406,13 +443,7 @@ fn payloads_too_short_for_ports_are_forwarded() {
 #[test]
 fn frames_that_are_not_plain_ipv4_for_this_host_are_left_alone() {
     for way in ways() {
-        for (what, ether_type) in [
-            ("IPv6", 0x86dd),
-            ("a VLAN tag", 0x8100),
-            ("a service VLAN tag", 0x88a8),
-            ("MPLS", 0x8847),
-            ("a length", 0x0064),
-        ] {
+        for (what, ether_type) in [("IPv6", 0x86dd), ("MPLS", 0x8847), ("a length", 0x0064)] {
             let frame = frame_of(ether_type, &way.ip.packet());
             way.leaves(what, &frame, Reason::NotIpv4);
         }
@@ -463,7 +494,6 @@ fn segmentation_other_than_of_tcp_and_udp_is_the_stacks() {
         for (what, protocol, length) in [
             ("SCTP", 132, 1000),
             ("ICMP", 1, 1000),
-            ("IPIP", 4, 1000),
             ("TCP without its header", 6, 12),
         ] {
             let frame = way.ip().payload(protocol, &vec![5; length]).frame();
@@ -505,22 +535,49 @@ fn outer_checksums_leave_vxlan_to_the_kernels_device() {
 }
 
 #[test]
-fn tunnels_of_pods_are_never_opened() {
+fn pods_send_no_tunnels_unless_they_may() {
     let inner = Ip::new(
         pod(Mode::Vxlan, HERE, SECOND),
         pod(Mode::Vxlan, HERE, FIRST),
     );
-    for destination in [node(HERE), node(THERE), pod(Mode::Vxlan, THERE, FIRST)] {
+    let mut permissive = tables(HERE);
+    if let Some(config) = &mut permissive.config {
+        config.flags |= flags::WORKLOAD_TUNNELS;
+    }
+    for destination in [
+        node(HERE),
+        node(THERE),
+        pod(Mode::Vxlan, THERE, FIRST),
+        OUTSIDE,
+    ] {
         let vxlan = Vxlan {
             outer: to(destination),
             ..Vxlan::new(THERE, HERE, &inner)
         };
-        for frame in [to(destination).ipip(&inner.packet()).frame(), vxlan.frame()] {
-            let verdict = verdict(&frame);
+        let udp = || to(destination).udp(5000, VXLAN_PORT, &[0; 64]);
+        for (what, frame) in [
+            ("IPIP", to(destination).ipip(&inner.packet()).frame()),
+            ("VXLAN", vxlan.frame()),
+            ("the VXLAN port", udp().frame()),
+            ("a first fragment to it", udp().fragment(0, true).frame()),
+        ] {
+            assert_left(what, &frame, Reason::WorkloadTunnel);
+            let verdict = verdict_by(&frame, &permissive);
+            assert_ne!(verdict.reason(), Reason::WorkloadTunnel, "{what}");
             assert!(
                 matches!(verdict, Verdict::Leave(_) | Verdict::Send(_)),
-                "{verdict:?}"
+                "never opened here: {verdict:?}"
             );
         }
+        let later = udp().fragment(185, false).frame();
+        assert_ne!(verdict(&later).reason(), Reason::WorkloadTunnel);
+        let other_port = to(destination).udp(VXLAN_PORT, 53, &[0; 64]).frame();
+        assert_ne!(verdict(&other_port).reason(), Reason::WorkloadTunnel);
     }
+    for node in [node(HERE), node(THERE)] {
+        let hidden = to(node).udp(5000, 53, &[0; 64]).options(&[1; 4]).frame();
+        assert_left("UDP behind options", &hidden, Reason::WorkloadTunnel);
+    }
+    let plain = to(OUTSIDE).udp(5000, 53, &[0; 64]).options(&[1; 4]).frame();
+    assert_left("UDP behind options, to no node", &plain, Reason::NoRoute);
 }

@@ -3,30 +3,35 @@
 use dataplane_common::{
     abi::Config,
     arp,
-    decide::{self, Arrival, TunnelKey, Verdict},
+    decide::{self, Arrival, Origin, Verdict},
     packet::Packet,
     reason::Reason,
     rewrite,
     tables::Tables,
 };
 
+/// A program, by where its packets come from.
 #[derive(Clone, Copy, Debug)]
 pub enum Program {
-    /// On the interface with this index.
-    FromWorkload(u32),
-    FromUplink,
-    FromStack,
-    /// With what the kernel says of the tunnel.
-    FromCarrier(Option<TunnelKey>),
+    /// A pod, on the interface with this index.
+    Workload(u32),
+    Uplink,
+    /// The host's stack, with the neighbour on the uplink resolved.
+    Stack,
+    /// The same, but not resolved.
+    StackUnresolved,
+    /// The carrier, with what the kernel says of how it came there.
+    Carrier(Origin),
 }
 
 impl Program {
     pub fn decide<'t>(self, packet: &impl Packet, tables: &'t impl Tables) -> Verdict<'t> {
         match self {
-            Self::FromWorkload(ifindex) => decide::from_workload(packet, tables, ifindex),
-            Self::FromUplink => decide::from_uplink(packet, tables),
-            Self::FromStack => decide::from_stack(packet, tables),
-            Self::FromCarrier(key) => decide::from_carrier(packet, tables, key),
+            Self::Workload(ifindex) => decide::from_workload(packet, tables, ifindex),
+            Self::Uplink => decide::from_uplink(packet, tables),
+            Self::Stack => decide::from_stack(packet, tables, |_| true),
+            Self::StackUnresolved => decide::from_stack(packet, tables, |_| false),
+            Self::Carrier(origin) => decide::from_carrier(packet, tables, origin),
         }
     }
 }
@@ -39,7 +44,7 @@ pub fn carry_out(
 ) -> Result<(), Reason> {
     match *verdict {
         Verdict::Leave(_) => Ok(()),
-        Verdict::AnswerArp(mac) => arp::answer(packet, mac),
+        Verdict::AnswerArp(mac, _) => arp::answer(packet, mac),
         Verdict::Deliver(endpoint, Arrival::Local | Arrival::Direct) => {
             rewrite::deliver(packet, None, endpoint)
         }
@@ -48,6 +53,7 @@ pub fn carry_out(
         }
         Verdict::Send(send) => rewrite::send(packet, config, &send),
         Verdict::Inject(decap, _) => rewrite::inject(packet, config, decap),
+        Verdict::Detour => rewrite::address(packet, config.vtep_mac, config.vtep_mac),
         Verdict::CarrierEncap(next_hop) => {
             rewrite::address(packet, next_hop.vtep_mac, config.vtep_mac)
         }

@@ -5,7 +5,7 @@
 //! program is a clsact filter, see [`super::clsact`].
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     fmt, fs,
     path::{Path, PathBuf},
 };
@@ -62,6 +62,8 @@ pub struct Applied {
     pub attached: Vec<Attachment>,
     /// Taken off, by the names of their pins.
     pub detached: Vec<String>,
+    /// What could not be done.
+    pub errors: Vec<anyhow::Error>,
 }
 
 impl Attachments {
@@ -75,33 +77,55 @@ impl Attachments {
         }
     }
 
-    /// Attaches what is wanted and not there, and takes off what is there and not wanted.
-    pub fn apply(
-        &mut self,
-        dataplane: &mut Dataplane,
-        wanted: &BTreeSet<Attachment>,
-    ) -> Result<Applied> {
+    /// Attaches what is wanted and not there, and takes off what is there and not wanted. What
+    /// cannot be done does not keep the rest from being done.
+    pub fn apply(&mut self, dataplane: &mut Dataplane, wanted: &BTreeSet<Attachment>) -> Applied {
         let mut applied = Applied::default();
         for attachment in wanted {
             let key = (attachment.ifindex, attachment.hook);
             if self.attached.contains(&key) {
                 continue;
             }
-            self.attach(dataplane.program(attachment.hook)?, attachment)
-                .with_context(|| format!("cannot attach {attachment}"))?;
-            self.attached.insert(key);
-            applied.attached.push(attachment.clone());
-        }
-        let keys: BTreeSet<_> = wanted.iter().map(|a| (a.ifindex, a.hook)).collect();
-        for (key, pin) in recorded(&self.pins)? {
-            if !keys.contains(&key) {
-                detach(&self.pins, &pin)?;
-                self.attached.remove(&key);
-                applied.detached.push(pin.name);
+            let result = dataplane
+                .program(attachment.hook)
+                .and_then(|program| self.attach(program, attachment))
+                .with_context(|| format!("cannot attach {attachment}"));
+            match result {
+                Ok(()) => {
+                    self.attached.insert(key);
+                    applied.attached.push(attachment.clone());
+                }
+                Err(error) => applied.errors.push(error),
             }
         }
+        let keys: BTreeSet<_> = wanted.iter().map(|a| (a.ifindex, a.hook)).collect();
         self.attached.retain(|key| keys.contains(key));
-        Ok(applied)
+        match recorded(&self.pins) {
+            Ok(pins) => self.sweep(pins, &mut applied),
+            Err(error) => applied.errors.push(error),
+        }
+        applied
+    }
+
+    /// Whether the program for `hook` is on interface `ifindex`.
+    #[must_use]
+    pub fn has(&self, ifindex: u32, hook: Hook) -> bool {
+        self.attached.contains(&(ifindex, hook))
+    }
+
+    /// Takes off what is on no interface where it is wanted, and what an earlier agent has attached
+    /// in the other way beside what is.
+    fn sweep(&self, pins: Vec<Pin>, applied: &mut Applied) {
+        let clsact = self.mode == Attach::Clsact;
+        for pin in pins {
+            if self.attached.contains(&pin.key) && pin.clsact == clsact {
+                continue;
+            }
+            match detach(&self.pins, &pin) {
+                Ok(()) => applied.detached.push(pin.name),
+                Err(error) => applied.errors.push(error),
+            }
+        }
     }
 
     fn attach(&mut self, program: &mut SchedClassifier, attachment: &Attachment) -> Result<()> {
@@ -109,12 +133,16 @@ impl Attachments {
             Attach::Tcx => self.attach_tcx(program, attachment),
             Attach::Clsact => clsact::attach(&self.pins, program, attachment),
             Attach::Auto => match self.attach_tcx(program, attachment) {
+                Ok(()) => {
+                    self.mode = Attach::Tcx;
+                    Ok(())
+                }
                 Err(error) if !clsact::kernel_has_tcx() => {
                     tracing::debug!(%attachment, %error, "no tcx here: using clsact");
                     self.mode = Attach::Clsact;
                     clsact::attach(&self.pins, program, attachment)
                 }
-                result => result,
+                Err(error) => Err(error),
             },
         }
     }
@@ -151,6 +179,7 @@ fn take_over(program: &mut SchedClassifier, path: &Path) -> Result<()> {
 /// A pinned link, or the record of a clsact filter.
 #[derive(Debug)]
 struct Pin {
+    key: (u32, Hook),
     name: String,
     path: PathBuf,
     clsact: bool,
@@ -160,7 +189,7 @@ struct Pin {
 /// [`take_owned_qdiscs`](super::take_owned_qdiscs) names are left.
 pub fn detach_all(pins: &Pins) -> Result<Vec<String>> {
     let mut names = Vec::new();
-    for pin in recorded(pins)?.into_values() {
+    for pin in recorded(pins)? {
         detach(pins, &pin)?;
         names.push(pin.name);
     }
@@ -176,8 +205,8 @@ fn detach(pins: &Pins, pin: &Pin) -> Result<()> {
 }
 
 /// Every pinned link and clsact record.
-fn recorded(pins: &Pins) -> Result<BTreeMap<(u32, Hook), Pin>> {
-    let mut recorded = BTreeMap::new();
+fn recorded(pins: &Pins) -> Result<Vec<Pin>> {
+    let mut recorded = Vec::new();
     for name in pins::names(&pins.links())? {
         if clsact::is_qdisc_record(&name) {
             continue;
@@ -185,8 +214,12 @@ fn recorded(pins: &Pins) -> Result<BTreeMap<(u32, Hook), Pin>> {
         let path = pins.links().join(&name);
         let (hook, ifindex) = hook_and_index(&name)
             .with_context(|| format!("{} is not a pin of underpass", path.display()))?;
-        let clsact = name.ends_with(clsact::SUFFIX);
-        recorded.insert((ifindex, hook), Pin { name, path, clsact });
+        recorded.push(Pin {
+            key: (ifindex, hook),
+            clsact: name.ends_with(clsact::SUFFIX),
+            name,
+            path,
+        });
     }
     Ok(recorded)
 }

@@ -5,25 +5,26 @@
 //! added for it as `qdisc-<ifindex>`. Only what is recorded is ever replaced or removed.
 
 use std::{
-    fs, io,
+    fs,
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result, bail};
 use aya::{
     programs::{
-        ProgramError, SchedClassifier,
+        Link, ProgramError, SchedClassifier,
         tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle},
     },
     util::KernelVersion,
 };
-use nix::net::if_::if_indextoname;
+use dataplane_common::abi::Hook;
 
 use super::{
     Attachment, Pins,
     attach::{hook_and_index, side},
     pins,
 };
+use crate::kernel::interface_name;
 
 /// What the record of a filter ends in.
 pub(super) const SUFFIX: &str = "-clsact";
@@ -77,10 +78,11 @@ pub(super) fn attach(
 /// Removes the filter recorded as `name`; one that went with its interface is no error.
 pub(super) fn detach(pins: &Pins, name: &str) -> Result<()> {
     let (hook, ifindex) = hook_and_index(name)?;
-    if let Some(interface) = interface(ifindex) {
-        match tc::qdisc_detach_program(&interface, side(hook), hook.name()) {
+    if let Some(interface) = interface_name(ifindex) {
+        let link = our_filter(&interface, hook)?;
+        match link.detach() {
             Ok(()) => {}
-            Err(TcError::IoError(error)) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) if errno(&error) == Some(libc::ENOENT) => {}
             Err(error) => {
                 return Err(error).with_context(|| {
                     format!("cannot remove the filter {} from {interface}", hook.name())
@@ -138,16 +140,16 @@ fn add(program: &mut SchedClassifier, attachment: &Attachment) -> Result<(), Pro
 }
 
 fn replace(program: &mut SchedClassifier, attachment: &Attachment) -> Result<()> {
-    let link = SchedClassifierLink::attached(
-        &attachment.interface,
-        side(attachment.hook),
-        PRIORITY,
-        HANDLE,
-        None,
-    )?;
+    let link = our_filter(&attachment.interface, attachment.hook)?;
     let id = program.attach_to_link(link)?;
     keep(program.take_link(id)?);
     Ok(())
+}
+
+/// The filter that is ours, and no other, on the side of an interface where `hook` is.
+fn our_filter(interface: &str, hook: Hook) -> Result<SchedClassifierLink> {
+    SchedClassifierLink::attached(interface, side(hook), PRIORITY, HANDLE, None)
+        .with_context(|| format!("cannot find the interface {interface}"))
 }
 
 /// aya takes a filter off when its link is dropped; ours outlives the agent.
@@ -160,10 +162,6 @@ fn errno(error: &ProgramError) -> Option<i32> {
         ProgramError::TcError(TcError::NetlinkError(error)) => error.raw_os_error(),
         _ => None,
     }
-}
-
-fn interface(ifindex: u32) -> Option<String> {
-    if_indextoname(ifindex).ok()?.into_string().ok()
 }
 
 fn qdisc_record(pins: &Pins, ifindex: u32) -> PathBuf {

@@ -10,9 +10,9 @@ mod maps;
 mod object;
 mod pins;
 
-pub use attach::{Attachment, Attachments, detach_all};
+pub use attach::{Applied, Attachment, Attachments, detach_all};
 pub use clsact::take_owned_qdiscs;
 pub use load::{Dataplane, load};
 pub use maps::{BpfArray, BpfHash, BpfMap, RouteMap, Table};
 pub use object::bpf_object;
-pub use pins::Pins;
+pub use pins::{PinLock, Pins};

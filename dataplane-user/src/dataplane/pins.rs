@@ -1,7 +1,8 @@
 //! Where maps and links are pinned.
 
 use std::{
-    fs, io,
+    fs::{self, File, TryLockError},
+    io,
     path::{Path, PathBuf},
 };
 
@@ -13,6 +14,12 @@ use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 #[derive(Clone, Debug)]
 pub struct Pins {
     base: PathBuf,
+}
+
+/// A lock on the pins; the kernel releases it with the process, however that ends.
+#[derive(Debug)]
+pub struct PinLock {
+    _directory: File,
 }
 
 impl Pins {
@@ -61,6 +68,27 @@ impl Pins {
             })?;
         }
         Ok(())
+    }
+
+    /// Keeps every other agent, and `detach`, off these pins for as long as the lock lives.
+    ///
+    /// # Errors
+    ///
+    /// Another process has it.
+    pub fn lock(&self) -> Result<PinLock> {
+        let directory = File::open(self.version())
+            .with_context(|| format!("cannot open the pins {}", self.version().display()))?;
+        match directory.try_lock() {
+            Ok(()) => Ok(PinLock {
+                _directory: directory,
+            }),
+            Err(TryLockError::WouldBlock) => bail!(
+                "another underpass works with the pins in {}: stop that agent first",
+                self.base.display()
+            ),
+            Err(TryLockError::Error(error)) => Err(error)
+                .with_context(|| format!("cannot lock the pins {}", self.version().display())),
+        }
     }
 
     /// Removes the maps' pins and the directories; what is attached has to be gone before.

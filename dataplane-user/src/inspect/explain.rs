@@ -1,5 +1,8 @@
 //! What would happen to a packet: `decide` on a copy of the live maps, in words.
 
+#[cfg(test)]
+mod tests;
+
 use std::net::Ipv4Addr;
 
 use dataplane_common::{
@@ -48,10 +51,10 @@ pub fn explain(snapshot: &Snapshot, source: Ipv4Addr, destination: Ipv4Addr) -> 
     let (hook, action, reason) = match verdict {
         Some((hook, verdict)) => {
             let reason = verdict.reason();
-            story.conclude(&verdict);
+            story.conclude(hook, &verdict);
             (
                 Some(hook.name()),
-                reason.action().name(),
+                hook.action(reason).name(),
                 Some(reason.name()),
             )
         }
@@ -97,25 +100,26 @@ impl<'s> Story<'s> {
         let origin = tables.route(source);
         let is_remote = origin.is_some_and(|hop| hop.kind().is_some_and(NextHopKind::is_remote));
         if let (true, Some(origin)) = (is_remote, origin) {
-            let packet = self.arrive(config, origin, packet);
+            // A node sends to what it has no route for, such as a node's own address, by its stack.
+            let packet = match tables.route(destination) {
+                Some(_) => self.arrive(config, origin, packet),
+                None => self.arrive_plain(packet),
+            };
             self.look_up("destination", destination);
             return Some((Hook::FromUplink, decide::from_uplink(&packet, tables)));
         }
         if is_own(tables, config, source) {
             self.say(format!("{} is this node's own", Ipv4Addr::from(source)));
             self.look_up("destination", destination);
-            let next_hop = tables.route(destination)?;
-            if matches!(
-                next_hop.kind(),
-                Some(NextHopKind::Ipip | NextHopKind::Vxlan)
-            ) {
+            let kind = tables.route(destination).and_then(NextHop::kind);
+            if matches!(kind, Some(NextHopKind::Ipip | NextHopKind::Vxlan)) {
                 self.say("the stack routes it to the carrier");
                 return Some((
                     Hook::FromStack,
                     decide::from_stack(&packet, tables, |_| true),
                 ));
             }
-            self.say("the stack sends it without any program");
+            self.say("no program sees it: it is the stack's alone");
             return None;
         }
         self.say("as it stands on the wire, without a tunnel:");
@@ -128,10 +132,7 @@ impl<'s> Story<'s> {
         let tunnel = match origin.kind() {
             Some(NextHopKind::Ipip) => Tunnel::Ipip,
             Some(NextHopKind::Vxlan) => Tunnel::Vxlan,
-            _ => {
-                self.say("it comes over the wire as it is");
-                return packet;
-            }
+            _ => return self.arrive_plain(packet),
         };
         let peer = Ipv4Addr::from(origin.peer);
         self.say(format!("it comes from {peer} by {}", rows::kind(origin)));
@@ -156,6 +157,11 @@ impl<'s> Story<'s> {
         tunnelled
     }
 
+    fn arrive_plain(&mut self, packet: MemoryPacket) -> MemoryPacket {
+        self.say("it comes over the wire as it is");
+        packet
+    }
+
     fn look_up(&mut self, role: &str, address: Addr) {
         let shown = Ipv4Addr::from(address);
         let Some(((length, network), next_hop)) = self.snapshot.tables.route_entry(address) else {
@@ -176,14 +182,14 @@ impl<'s> Story<'s> {
         });
     }
 
-    fn conclude(&mut self, verdict: &Verdict) {
+    fn conclude(&mut self, hook: Hook, verdict: &Verdict) {
         let reason = verdict.reason();
         self.say(match verdict {
             Verdict::Leave(_)
-            | Verdict::AnswerArp(_)
+            | Verdict::AnswerArp(..)
             | Verdict::Detour
             | Verdict::CarrierEncap(_) => {
-                format!("{}: {}", reason.action().name(), reason.description())
+                format!("{}: {}", hook.action(reason).name(), reason.description())
             }
             Verdict::Inject(_, _) => format!(
                 "out of the tunnel to the stack, on the carrier: {}",

@@ -7,11 +7,10 @@ use dataplane_common::{
     reason::Reason,
 };
 use ipnet::Ipv4Net;
-use nix::net::if_::if_indextoname;
 use serde::Serialize;
 
 use super::Row;
-use crate::address::Mac;
+use crate::{address::Mac, kernel::interface_name};
 
 /// A route and its next hop.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -194,7 +193,7 @@ impl CounterRow {
     pub fn new(hook: Hook, reason: Reason, counter: Counter) -> Self {
         Self {
             hook: hook.name(),
-            action: reason.action().name(),
+            action: hook.action(reason).name(),
             reason: reason.name(),
             packets: counter.packets,
             bytes: counter.bytes,
@@ -233,10 +232,7 @@ pub(super) fn kind(next_hop: &NextHop) -> &'static str {
 
 /// The name of an interface, or its number where it is gone.
 pub(super) fn interface(ifindex: u32) -> String {
-    if_indextoname(ifindex)
-        .ok()
-        .and_then(|name| name.into_string().ok())
-        .unwrap_or_else(|| format!("#{ifindex} (gone)"))
+    interface_name(ifindex).unwrap_or_else(|| format!("#{ifindex} (gone)"))
 }
 
 fn optional<T: ToString>(value: Option<&T>) -> String {

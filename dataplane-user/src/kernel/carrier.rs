@@ -37,6 +37,9 @@ pub struct CarrierSpec {
     pub vxlan_port: u16,
     /// Tunnel addresses of this node, the only IPv4 addresses the device has, each as a /32.
     pub addresses: Vec<Ipv4Addr>,
+    /// Whether it is to be up. One that is up is never taken down: this is for a new one, which
+    /// receives from anybody until there is a program to judge what comes.
+    pub up: bool,
 }
 
 impl Netlink {
@@ -198,7 +201,7 @@ fn adjustment(link: &Link, wanted: &CarrierSpec) -> Option<LinkMessage> {
     if !link.noarp {
         message.header.change_mask |= LinkFlags::Noarp;
     }
-    if !link.up {
+    if wanted.up && !link.up {
         message.header.change_mask |= LinkFlags::Up;
     }
     message.header.flags = message.header.change_mask;

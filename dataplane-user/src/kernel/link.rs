@@ -44,6 +44,14 @@ pub struct Vxlan {
     pub external: bool,
 }
 
+impl Link {
+    /// Whether it is one end of a pair, the other of which may be in another namespace.
+    #[must_use]
+    pub fn is_veth(&self) -> bool {
+        self.kind.as_deref() == Some("veth")
+    }
+}
+
 impl Netlink {
     /// All network interfaces of the namespace.
     pub async fn links(&self) -> Result<Vec<Link>> {
@@ -61,13 +69,17 @@ impl Netlink {
     }
 }
 
+/// The name of the interface with this index, if there is one.
+#[must_use]
+pub fn interface_name(index: u32) -> Option<String> {
+    let name = if_indextoname(index).ok()?;
+    // nix takes the null pointer of a failure for success and an empty name.
+    (!name.is_empty()).then(|| name.to_string_lossy().into_owned())
+}
+
 /// The interface with this index as an error message names it.
 pub(super) fn name_of(index: u32) -> String {
-    match if_indextoname(index) {
-        // nix takes the null pointer of a failure for success and an empty name.
-        Ok(name) if !name.is_empty() => name.to_string_lossy().into_owned(),
-        _ => format!("(no interface with index {index})"),
-    }
+    interface_name(index).unwrap_or_else(|| format!("(no interface with index {index})"))
 }
 
 fn link(message: RouteNetlinkMessage) -> Option<Link> {

@@ -42,7 +42,7 @@ pub use self::{
     carrier::{CARRIER_ALIAS, CARRIER_NAME, CarrierSpec},
     connection::Netlink,
     events::Events,
-    link::{Link, Vxlan},
+    link::{Link, Vxlan, interface_name},
     neighbour::Neighbour,
     own_route::{METRIC, OwnRoute, OwnTarget, PROTOCOL, difference},
     route::{Route, TABLE_MAIN},

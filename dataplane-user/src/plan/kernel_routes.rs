@@ -54,7 +54,7 @@ fn remote(local: &Node, carrier: u32, hop: &NextHop) -> OwnTarget {
         OwnTarget::Via {
             gateway: hop.gateway.into(),
             oif: hop.ifindex,
-            onlink: false,
+            onlink: true,
             source: None,
         }
     } else {

@@ -3,6 +3,8 @@
 mod kernel_routes;
 mod next_hops;
 mod prefixes;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -47,7 +49,7 @@ pub struct Plan {
     pub attachments: BTreeSet<Attachment>,
     /// Pods whose Ethernet address the kernel has to be asked for.
     pub unresolved: Vec<Pod>,
-    /// What is left to the stack, and why.
+    /// Peers that cannot be reached, and why.
     pub left_out: Vec<LeftOut>,
 }
 
@@ -85,10 +87,10 @@ pub enum NextHopKey {
     },
 }
 
-/// A peer that the fast path cannot send to.
+/// A peer that cannot be sent to, or what else keeps it so.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LeftOut {
-    /// Name and address of the peer.
+    /// Name and address of the peer, or of what is missing.
     pub peer: String,
     /// What is in the way.
     pub why: String,
@@ -109,43 +111,47 @@ impl<'a> Model<'a> {
             .with_context(|| format!("the cluster table has no node {name}"))
     }
 
-    /// The interfaces that lead to other nodes.
-    fn uplinks(&self) -> Result<Vec<&'a Link>> {
+    /// The interfaces that lead to other nodes, and what is missing of them.
+    fn uplinks(&self) -> Result<(Vec<&'a Link>, Vec<LeftOut>)> {
         let node: &'a NodeState = self.node;
         let address = self.local()?.address;
-        let holder = node.holder(address).with_context(|| {
-            format!(
-                "no interface holds {address}, the address of {} in the cluster table: correct \
-                 the table, or add the address",
-                self.config.node
-            )
-        })?;
-        if self.config.uplinks.is_empty() {
-            return Ok(vec![holder]);
+        let mut uplinks = Vec::new();
+        let mut missing = Vec::new();
+        match node.holder(address) {
+            Some(holder) if self.config.uplinks.is_empty() => uplinks.push(holder),
+            Some(_) => {}
+            None => missing.push(LeftOut {
+                peer: format!("{} (this node)", self.config.node),
+                why: format!(
+                    "no interface holds {address}, its address in the cluster table: correct the \
+                     table, or add the address"
+                ),
+            }),
         }
-        self.config
-            .uplinks
-            .iter()
-            .map(|name| {
-                node.link(name)
-                    .with_context(|| format!("there is no interface {name}, which `uplinks` names"))
-            })
-            .collect()
+        for name in &self.config.uplinks {
+            match node.link(name) {
+                Some(link) => uplinks.push(link),
+                None => missing.push(LeftOut {
+                    peer: format!("uplink {name}"),
+                    why: "there is no interface of that name".to_owned(),
+                }),
+            }
+        }
+        Ok((uplinks, missing))
     }
 }
 
-/// What the carrier should be, before it exists: the plan needs its index.
+/// What the carrier should be, before it exists: the plan needs its index. It comes up when its
+/// programs are on it.
 pub fn carrier(model: &Model) -> Result<CarrierSpec> {
+    /// The MTU of an Ethernet, where no uplink tells.
+    const ETHERNET: u32 = 1500;
     let local = model.local()?;
-    // Each of its routes has an MTU of its own; the device's is the largest of them, since the
-    // stack refuses to receive what is longer.
-    let mtu = model
-        .uplinks()?
-        .iter()
-        .map(|link| link.mtu)
-        .min()
-        .unwrap_or_default();
-    let overhead = u32::from(Tunnel::Ipip.overhead());
+    // Each of its routes has an MTU of its own; the device's is the largest that they may have,
+    // IPIP's, since the stack refuses to receive what is longer.
+    let (uplinks, _) = model.uplinks()?;
+    let mtu = uplinks.iter().map(|link| link.mtu).min();
+    let mtu = mtu.unwrap_or(ETHERNET);
     // The least an IPv4 link may have, RFC 791.
     if mtu < 68 + u32::from(Tunnel::Vxlan.overhead()) {
         bail!("an uplink has an MTU of {mtu}, which leaves no room for a tunnel");
@@ -153,21 +159,23 @@ pub fn carrier(model: &Model) -> Result<CarrierSpec> {
     Ok(CarrierSpec {
         name: CARRIER_NAME.to_owned(),
         mac: local.vtep_mac.0,
-        mtu: mtu - overhead,
+        mtu: mtu - u32::from(Tunnel::Ipip.overhead()),
         vxlan_port: model.config.tunnel.vxlan.port,
         addresses: local.tunnel_address.into_iter().collect(),
+        up: false,
     })
 }
 
 /// The plan for a node whose carrier has index `carrier`.
 pub fn plan(model: &Model, carrier: u32) -> Result<Plan> {
     let local = model.local()?;
-    let uplinks = model.uplinks()?;
+    let (uplinks, mut left_out) = model.uplinks()?;
     let mut prefixes = prefixes::owners(model.cluster, local);
     prefixes::add_pods(&mut prefixes, &model.node.pods);
 
     let hops = next_hops::next_hops(model, local, &uplinks, &prefixes);
     let kernel_routes = kernel_routes::routes(model, local, carrier, &prefixes, &hops.next_hops);
+    left_out.extend(hops.left_out);
     let tables = Tables {
         config: config(model, local, carrier),
         routes: prefixes
@@ -179,7 +187,7 @@ pub fn plan(model: &Model, carrier: u32) -> Result<Plan> {
             .collect(),
         next_hops: hops.next_hops,
         endpoints: endpoints(model.node),
-        workloads: workloads(model),
+        workloads: workloads(model, &uplinks),
         peers: peers(model.cluster, local),
     };
     Ok(Plan {
@@ -193,7 +201,7 @@ pub fn plan(model: &Model, carrier: u32) -> Result<Plan> {
             .filter(|pod| pod.mac.is_none())
             .copied()
             .collect(),
-        left_out: hops.left_out,
+        left_out,
     })
 }
 
@@ -206,16 +214,17 @@ fn config(model: &Model, local: &Node, carrier: u32) -> abi::Config {
     abi::Config {
         node: local.address.octets(),
         vni: vxlan.vni,
-        flags: if vxlan.checksum {
-            flags::VXLAN_CHECKSUM
-        } else {
-            0
-        },
+        flags: flag(flags::VXLAN_CHECKSUM, vxlan.checksum)
+            | flag(flags::WORKLOAD_TUNNELS, model.config.workload_tunnels),
         carrier,
         vxlan_port: vxlan.port.to_be_bytes(),
         vtep_mac: local.vtep_mac.0,
         gateways,
     }
+}
+
+fn flag(bit: u32, is_set: bool) -> u32 {
+    if is_set { bit } else { 0 }
 }
 
 fn endpoints(node: &NodeState) -> BTreeMap<Addr, Endpoint> {
@@ -234,12 +243,14 @@ fn endpoints(node: &NodeState) -> BTreeMap<Addr, Endpoint> {
         .collect()
 }
 
-fn workloads(model: &Model) -> BTreeMap<u32, Workload> {
+/// Pods are behind veths; an uplink is none of them, whatever the patterns say.
+fn workloads(model: &Model, uplinks: &[&Link]) -> BTreeMap<u32, Workload> {
     model
         .node
         .links
         .values()
-        .filter(|link| model.config.workloads.matches(&link.name))
+        .filter(|link| model.config.workloads.matches(&link.name) && link.is_veth())
+        .filter(|link| uplinks.iter().all(|uplink| uplink.index != link.index))
         .filter_map(|link| {
             let workload = Workload {
                 mac: link.mac?,

@@ -118,7 +118,7 @@ impl<L: Slots<u32>, E: Slots<NextHop>> NextHops<L, E> {
                 })
                 .with_context(|| {
                     format!(
-                        "more than {MAX_NEXT_HOPS} next hops: what needs more stays with the stack"
+                        "more than {MAX_NEXT_HOPS} next hops, the most there can be: a cluster of fewer nodes or pools is needed"
                     )
                 })?;
             taken.insert(id);

@@ -91,6 +91,7 @@ fn the_addresses_are_exactly_the_wanted_ones() {
         let wanted = [Ipv4Addr::new(10, 2, 0, 0), Ipv4Addr::new(10, 3, 0, 0)];
         let moved = CarrierSpec {
             addresses: wanted.into(),
+            up: true,
             ..spec()
         };
         netlink.ensure_carrier(&moved).await.unwrap();
@@ -98,6 +99,7 @@ fn the_addresses_are_exactly_the_wanted_ones() {
 
         let bare = CarrierSpec {
             addresses: vec![],
+            up: true,
             ..spec()
         };
         netlink.ensure_carrier(&bare).await.unwrap();
@@ -245,6 +247,7 @@ fn spec() -> CarrierSpec {
         mtu: 1450,
         vxlan_port: 4789,
         addresses: vec![Ipv4Addr::new(10, 1, 0, 0)],
+        up: true,
     }
 }
 

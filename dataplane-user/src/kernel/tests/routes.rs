@@ -230,6 +230,7 @@ async fn carrier(netlink: &Netlink, mtu: u32) -> OwnTarget {
         mtu: 1450,
         vxlan_port: 4789,
         addresses: vec![TUNNEL_ADDRESS],
+        up: true,
     };
     let ifindex = netlink.ensure_carrier(&spec).await.unwrap();
     OwnTarget::Carrier {

@@ -1,0 +1,169 @@
+//! What arrives on the carrier: out of the kernel's VXLAN device, or from the other programs.
+
+use dataplane_common::{
+    abi::Addr,
+    decide::{Origin, TunnelKey, Verdict},
+    memory::{MemoryPacket, MemoryTables},
+    reason::Reason,
+};
+
+use crate::{
+    frames::{IP, Ip, Tamper, frame_of},
+    programs::Program,
+    world::{
+        ELSEWHERE, FIRST, HERE, Mode, NOWHERE, OUTSIDE, SECOND, TABLES, THERE, UNRESOLVED, VNI,
+        node, pod, tunnel_address,
+    },
+};
+
+/// The tunnel of the other node.
+const KEY: TunnelKey = TunnelKey {
+    remote: [192, 168, 0, THERE],
+    vni: VNI,
+};
+
+fn judged_by(key: TunnelKey, frame: &MemoryPacket) -> Reason {
+    match Program::Carrier(Origin::Tunnel(key)).decide(frame, &*TABLES) {
+        Verdict::Leave(reason) => reason,
+        other => panic!("not left: {other:?}"),
+    }
+}
+
+fn judged(ip: &Ip) -> Reason {
+    judged_by(KEY, &ip.frame())
+}
+
+fn good() -> Ip {
+    Ip::new(
+        pod(Mode::Vxlan, THERE, FIRST),
+        pod(Mode::Vxlan, HERE, FIRST),
+    )
+}
+
+#[test]
+fn what_from_uplink_injected_is_accepted_unseen() {
+    for frame in [
+        good().frame(),
+        Ip::new(OUTSIDE, OUTSIDE).frame(),
+        MemoryPacket::new(Vec::new()),
+    ] {
+        for tables in [&*TABLES, &MemoryTables::default()] {
+            assert_eq!(
+                Program::Carrier(Origin::Program).decide(&frame, tables),
+                Verdict::Leave(Reason::Accepted)
+            );
+        }
+    }
+}
+
+#[test]
+fn a_peers_packets_for_this_node_are_accepted_as_the_stack_will_have_to_treat_them() {
+    let from = pod(Mode::Vxlan, THERE, FIRST);
+    for ip in [
+        good(),
+        Ip::new(node(THERE), pod(Mode::Ipip, HERE, SECOND)),
+        Ip::new(tunnel_address(THERE), tunnel_address(HERE)),
+        Ip::new(from, node(HERE)),
+        Ip::new(from, pod(Mode::Vxlan, HERE, UNRESOLVED)),
+        Ip::new(from, pod(Mode::Vxlan, HERE, 99)),
+        good().ttl(1),
+        good().options(&[1, 1, 1, 0]),
+        good().fragment(0, true),
+        good().fragment(185, false),
+        good().of_length(9000),
+    ] {
+        assert_eq!(judged(&ip), Reason::Accepted);
+    }
+    assert_eq!(judged_by(KEY, &good().frame().padded(10)), Reason::Accepted);
+}
+
+#[test]
+fn nothing_comes_out_of_a_tunnel_before_there_is_something_to_judge_it_by() {
+    let empty = MemoryTables::default();
+    let verdict = Program::Carrier(Origin::Tunnel(KEY)).decide(&good().frame(), &empty);
+    assert_eq!(verdict, Verdict::Leave(Reason::WrongNetwork));
+}
+
+#[test]
+fn other_networks_and_strangers_are_dropped() {
+    let frame = good().frame();
+    let vni = |vni| judged_by(TunnelKey { vni, ..KEY }, &frame);
+    assert_eq!(vni(VNI + 1), Reason::WrongNetwork);
+    assert_eq!(vni(0), Reason::WrongNetwork);
+
+    let remote = |remote: Addr| judged_by(TunnelKey { remote, ..KEY }, &frame);
+    assert_eq!(remote(OUTSIDE), Reason::UnknownPeer);
+    assert_eq!(remote(node(HERE)), Reason::UnknownPeer);
+    assert_eq!(remote([0; 4]), Reason::UnknownPeer);
+    // A node, but not the one whose pod it is.
+    assert_eq!(remote(node(ELSEWHERE)), Reason::ForeignSource);
+}
+
+#[test]
+fn a_peer_is_held_to_its_own_addresses_and_ours() {
+    let to = pod(Mode::Vxlan, HERE, FIRST);
+    for source in [
+        to,
+        pod(Mode::Vxlan, HERE, SECOND),
+        pod(Mode::Vxlan, ELSEWHERE, FIRST),
+        node(ELSEWHERE),
+        node(HERE),
+        OUTSIDE,
+        NOWHERE,
+        [127, 0, 0, 1],
+        [224, 0, 0, 1],
+        [0; 4],
+    ] {
+        let reason = judged(&Ip::new(source, to));
+        assert_eq!(reason, Reason::ForeignSource, "{source:?}");
+    }
+    let from = pod(Mode::Vxlan, THERE, FIRST);
+    for destination in [
+        pod(Mode::Vxlan, ELSEWHERE, FIRST),
+        pod(Mode::Vxlan, THERE, SECOND),
+        node(THERE),
+        OUTSIDE,
+        NOWHERE,
+        [127, 0, 0, 1],
+        [224, 0, 0, 1],
+        [255; 4],
+    ] {
+        let reason = judged(&Ip::new(from, destination));
+        assert_eq!(reason, Reason::ForeignDestination, "{destination:?}");
+    }
+}
+
+#[test]
+fn frames_that_cannot_be_judged_are_dropped() {
+    let frame = || good().frame();
+    for (what, frame) in [
+        ("version 6", frame().with_ip(IP, 0, &[0x65])),
+        ("ihl 4", frame().with_ip(IP, 0, &[0x44])),
+        ("too long", frame().with_ip(IP, 2, &[0, 37])),
+        ("too short", frame().with_ip(IP, 2, &[0, 19])),
+        ("no IP header", frame().truncated(IP)),
+    ] {
+        assert_eq!(judged_by(KEY, &frame), Reason::InnerMalformed, "{what}");
+    }
+    for (what, frame) in [
+        ("IPv6", frame_of(0x86dd, &good().packet())),
+        ("ARP", frame_of(0x0806, &[0; 28])),
+        ("VLAN", frame_of(0x8100, &good().packet())),
+        (
+            "offloaded VLAN tag",
+            MemoryPacket {
+                vlan_tag: true,
+                ..frame()
+            },
+        ),
+        ("nothing", frame().truncated(0)),
+    ] {
+        assert_eq!(judged_by(KEY, &frame), Reason::NotInner, "{what}");
+    }
+}
+
+#[test]
+fn what_came_out_of_another_kind_of_tunnel_is_dropped() {
+    let verdict = Program::Carrier(Origin::Foreign).decide(&good().frame(), &*TABLES);
+    assert_eq!(verdict, Verdict::Leave(Reason::WrongNetwork));
+}

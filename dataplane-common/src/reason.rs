@@ -119,6 +119,7 @@ reasons! {
     NotInner Drop "not-inner" "out of a tunnel, and not IPv4"
     Congestion Drop "congestion" "congestion was marked on a flow that does not understand it (RFC 6040)"
     WrongNetwork Drop "wrong-network" "the kernel's device decapsulated another VXLAN network"
+    WrongEndpoint Drop "wrong-endpoint" "a tunnel packet to another address than the node's own"
     Rewrite Drop "rewrite" "the headers were out of reach after room was made"
 }
 

@@ -4,7 +4,7 @@ use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC};
 use dataplane_common::{
     abi::{Hook, NextHop},
     arp,
-    decide::{Arrival, TunnelKey, Verdict},
+    decide::{Arrival, Verdict},
     packet::Packet,
     reason::{Action, Reason},
     rewrite,
@@ -81,10 +81,7 @@ fn rewrite_and_redirect(packet: &mut SkbPacket, verdict: Verdict<'_>) -> Result<
 fn carrier_encap(packet: &mut SkbPacket, next_hop: &NextHop) -> Result<i32, Reason> {
     let config = MAPS.config().ok_or(Reason::NoConfig)?;
     rewrite::address(packet, next_hop.vtep_mac, config.vtep_mac)?;
-    packet.set_tunnel_key(TunnelKey {
-        remote: next_hop.peer,
-        vni: config.vni,
-    })?;
+    packet.set_tunnel_key(next_hop.peer, config.vni)?;
     Ok(TC_ACT_UNSPEC)
 }
 

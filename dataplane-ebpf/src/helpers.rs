@@ -1,5 +1,7 @@
 //! Kernel helpers that aya-ebpf leaves raw, each wrapped once.
 
+use core::ptr;
+
 use aya_ebpf::{
     bindings::{
         __sk_buff, BPF_CSUM_LEVEL_DEC, BPF_CSUM_LEVEL_QUERY, BPF_F_INGRESS,
@@ -51,11 +53,26 @@ const _: () = assert!(size_of::<FibLookup>() == 64);
 /// The first fields of `struct bpf_tunnel_key`; the kernel takes this length as it took it before
 /// the struct grew, on every version.
 #[repr(C, align(8))]
+#[derive(Default)]
 struct RawTunnelKey {
     id: u32,
     /// In the host's byte order.
     remote: u32,
 }
+
+/// `struct bpf_tunnel_key` since Linux 6.0.
+#[repr(C)]
+#[derive(Default)]
+struct FullTunnelKey {
+    id: u32,
+    remote: [u32; 4],
+    options: [u32; 2],
+    /// In the host's byte order.
+    local: u32,
+    unused: [u32; 3],
+}
+
+const _: () = assert!(size_of::<FullTunnelKey>() == 44);
 
 /// Sends the packet out of `ifindex`.
 #[inline(always)]
@@ -165,26 +182,38 @@ pub fn drop_checksum_level(skb: *mut __sk_buff) {
 pub fn origin(skb: *mut __sk_buff) -> Origin {
     /// `EINVAL`: the packet has no tunnel metadata. Metadata of IPv6 is another error.
     const NO_METADATA: i64 = -22;
-    let mut key = RawTunnelKey { id: 0, remote: 0 };
-    // SAFETY: `skb` is the program's own context; the pointer is to as many live bytes as given.
-    let result =
-        unsafe { bpf_skb_get_tunnel_key(skb, (&raw mut key).cast(), size::<RawTunnelKey>(), 0) };
-    match result {
+    let mut key = RawTunnelKey::default();
+    match get_tunnel_key(skb, &mut key) {
         0 => Origin::Tunnel(TunnelKey {
             remote: key.remote.to_be_bytes(),
             vni: key.id,
+            local: outer_destination(skb),
         }),
         NO_METADATA => Origin::Program,
         _ => Origin::Foreign,
     }
 }
 
+/// The outer destination; `None` on kernels whose tunnel key does not have it, which take this
+/// length of one for a mistake.
+#[inline(always)]
+fn outer_destination(skb: *mut __sk_buff) -> Option<Addr> {
+    let mut key = FullTunnelKey::default();
+    (get_tunnel_key(skb, &mut key) == 0).then_some(key.local.to_be_bytes())
+}
+
+#[inline(always)]
+fn get_tunnel_key<K>(skb: *mut __sk_buff, key: &mut K) -> i64 {
+    // SAFETY: `skb` is the program's own context; the pointer is to as many live bytes as given.
+    unsafe { bpf_skb_get_tunnel_key(skb, ptr::from_mut(key).cast(), size::<K>(), 0) }
+}
+
 /// Tells a VXLAN device in external mode where to send the packet, with outer checksum.
 #[inline(always)]
-pub fn set_tunnel_key(skb: *mut __sk_buff, key: TunnelKey) -> Result<(), ()> {
+pub fn set_tunnel_key(skb: *mut __sk_buff, remote: Addr, vni: u32) -> Result<(), ()> {
     let mut key = RawTunnelKey {
-        id: key.vni,
-        remote: u32::from_be_bytes(key.remote),
+        id: vni,
+        remote: u32::from_be_bytes(remote),
     };
     // SAFETY: `skb` is the program's own context; the pointer is to as many live bytes as given.
     let result =

@@ -11,8 +11,8 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use dataplane_common::{
-    abi::NextHop,
-    decide::{Origin, TunnelKey},
+    abi::{Addr, NextHop},
+    decide::Origin,
     headers::Header,
     packet::{Packet, Tunnel},
     reason::Reason,
@@ -80,8 +80,8 @@ impl SkbPacket {
 
     /// See [`helpers::set_tunnel_key`].
     #[inline(always)]
-    pub fn set_tunnel_key(&mut self, key: TunnelKey) -> Result<(), Reason> {
-        helpers::set_tunnel_key(self.skb, key).map_err(|()| Reason::Rewrite)
+    pub fn set_tunnel_key(&mut self, remote: Addr, vni: u32) -> Result<(), Reason> {
+        helpers::set_tunnel_key(self.skb, remote, vni).map_err(|()| Reason::Rewrite)
     }
 
     /// Clears the firewall mark: the host's does not concern a pod.

@@ -62,6 +62,27 @@ impl NetNs {
         })
     }
 
+    /// Reads a counter of the namespace's IPv4 stack, by the names of `/proc/net/snmp`: `Udp`,
+    /// `InCsumErrors`.
+    pub fn snmp_counter(&self, protocol: &str, counter: &str) -> Result<u64> {
+        const PATH: &str = "/proc/thread-self/net/snmp";
+        let table =
+            self.run(|| fs::read_to_string(PATH).with_context(|| format!("read {PATH}")))?;
+        // A line of names, then a line of values, each behind the protocol.
+        let mut lines = table
+            .lines()
+            .filter_map(|line| line.strip_prefix(protocol)?.strip_prefix(": "));
+        let (names, values) = (lines.next(), lines.next());
+        let mut pairs = names
+            .zip(values)
+            .into_iter()
+            .flat_map(|(names, values)| names.split(' ').zip(values.split(' ')));
+        let value = pairs.find_map(|(name, value)| (name == counter).then_some(value));
+        value
+            .and_then(|value| value.parse().ok())
+            .with_context(|| format!("{PATH} has no {protocol} {counter}"))
+    }
+
     /// Where other processes find the namespace while this one lives: `nsenter --net=<path>`.
     #[must_use]
     pub fn path(&self) -> PathBuf {

@@ -29,9 +29,10 @@ pub const DROPPED: i32 = 2;
 /// `TC_ACT_REDIRECT`: to another interface.
 pub const REDIRECTED: i32 = 7;
 
-/// Size of `struct __sk_buff`, and where its field `ifindex` is.
+/// Size of `struct __sk_buff`, and where its fields `ifindex` and `gso_size` are.
 const CONTEXT_SIZE: usize = 192;
 const CONTEXT_IFINDEX: usize = 40;
+const CONTEXT_GSO_SIZE: usize = 176;
 /// Room for the longest encapsulation behind what went in.
 const GROWTH: usize = 128;
 
@@ -46,6 +47,18 @@ impl Programs {
 
     /// Runs the program of `hook` on `frame` as if it were on interface `interface`.
     pub fn run(&mut self, hook: Hook, interface: &str, frame: &[u8]) -> Result<Ran> {
+        self.run_offloaded(hook, interface, frame, 0)
+    }
+
+    /// As [`Programs::run`], for a packet that a device has yet to cut into segments with this many
+    /// bytes of payload each.
+    pub fn run_offloaded(
+        &mut self,
+        hook: Hook,
+        interface: &str,
+        frame: &[u8],
+        gso_size: u32,
+    ) -> Result<Ran> {
         let Self { dataplane, ns } = self;
         let program = dataplane.program(hook)?;
         ns.run(|| {
@@ -53,6 +66,8 @@ impl Programs {
                 .with_context(|| format!("find the interface {interface}"))?;
             let mut context = [0; CONTEXT_SIZE];
             context[CONTEXT_IFINDEX..CONTEXT_IFINDEX + 4].copy_from_slice(&ifindex.to_ne_bytes());
+            context[CONTEXT_GSO_SIZE..CONTEXT_GSO_SIZE + 4]
+                .copy_from_slice(&gso_size.to_ne_bytes());
             let mut output = vec![0; frame.len() + GROWTH];
             let result = program
                 .test_run(TestRunOptions {

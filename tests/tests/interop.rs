@@ -232,7 +232,8 @@ fn a_node_that_encapsulates_and_one_that_does_not_talk() -> Result<()> {
         }
         let counted = Counters::read(ours)?;
         let (sent, received) = if we_encapsulate {
-            ("sent-vxlan", "received-direct")
+            // What we would not answer so, the stack judges by its reverse-path filter.
+            ("sent-vxlan", "source-outside")
         } else {
             ("sent-direct", "received-vxlan")
         };
@@ -342,8 +343,13 @@ fn every_path_works(lab: &Lab) -> Result<()> {
             bits_per_second: 8_000_000,
             ..UdpOptions::default()
         };
+        // A server that gets no time to read loses some in its socket.
+        let overflown = || remote.ns().snmp_counter("Udp", "RcvbufErrors");
+        let before = overflown()?;
         let udp = udp_throughput(remote.ns(), pod.ns(), remote.address(), 1, &slow)?;
-        assert!(udp.packets > 0 && udp.lost == 0, "{udp:?}");
+        let overflown = overflown()? - before;
+        assert!(udp.lost <= overflown, "{overflown} in the socket: {udp:?}");
+        assert!(udp.packets > udp.lost, "{udp:?}");
     }
     Ok(())
 }

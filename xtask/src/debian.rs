@@ -1,21 +1,30 @@
 //! Debian's packages.
 
-use std::process::Command;
+use std::{fs, process::Command};
 
 use anyhow::{Context as _, Result, bail};
 use nix::unistd::geteuid;
 
 use crate::{lookup, process};
 
+/// Where a system says what it is (os-release(5)).
+const OS_RELEASE: &str = "/etc/os-release";
+
 /// Whether packages can be installed from here; the error says why not.
 pub(crate) fn can_install() -> Result<()> {
-    if lookup::program("apt-get").is_none() {
-        bail!("this is not Debian: there is no apt-get");
+    let system = fs::read_to_string(OS_RELEASE).unwrap_or_default();
+    if !is_debian_12(&system) || lookup::program("apt-get").is_none() {
+        bail!("this is not Debian 12, whose packages these are");
     }
     if !geteuid().is_root() {
         bail!("installing packages takes root");
     }
     Ok(())
+}
+
+fn is_debian_12(os_release: &str) -> bool {
+    let has = |line: &str| os_release.lines().any(|candidate| candidate == line);
+    has("ID=debian") && (has("VERSION_ID=\"12\"") || has("VERSION_ID=12"))
 }
 
 /// Installs `packages`, and removes none.
@@ -50,4 +59,21 @@ fn install_command(packages: &[&str]) -> Command {
         .arg("--no-remove")
         .args(packages);
     command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_debian_12;
+
+    #[test]
+    fn debian_12_is_told_from_its_neighbours() {
+        assert!(is_debian_12(
+            "NAME=\"Debian GNU/Linux\"\nVERSION_ID=\"12\"\nID=debian\n"
+        ));
+        assert!(!is_debian_12("VERSION_ID=\"13\"\nID=debian\n"));
+        assert!(!is_debian_12(
+            "ID=ubuntu\nID_LIKE=debian\nVERSION_ID=\"12\"\n"
+        ));
+        assert!(!is_debian_12(""));
+    }
 }

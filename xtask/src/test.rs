@@ -18,12 +18,13 @@ pub(crate) fn host(filters: &[String]) -> Result<()> {
 
 /// Runs all tests, after building what they test.
 pub(crate) fn all(filters: &[String]) -> Result<()> {
+    // First, so that without root one is told everything that is missing, root being one of it.
+    setup::ensure(setup::RUN)?;
     ensure!(
         geteuid().is_root(),
         "the tests in network namespaces take root, and no test was run: run this as root, or \
          `cargo xtask test --host` for those that take no privileges"
     );
-    setup::ensure(setup::RUN)?;
     let built = build::build(Profile::Dev)?;
     let mut command = cargo::host("test")?;
     built

@@ -31,6 +31,9 @@ fn judge<P: Packet, T: Tables>(packet: &P, tables: &T, key: TunnelKey) -> Result
     if key.vni != config.vni {
         return Err(Reason::WrongNetwork);
     }
+    if key.local.is_some_and(|local| local != config.node) {
+        return Err(Reason::WrongEndpoint);
+    }
     if tables.peer(key.remote).is_none() {
         return Err(Reason::UnknownPeer);
     }

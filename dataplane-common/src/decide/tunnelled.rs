@@ -14,6 +14,8 @@ pub struct TunnelKey {
     pub remote: Addr,
     /// VXLAN network identifier.
     pub vni: u32,
+    /// Outer destination address, where the kernel tells (Linux 6.0).
+    pub local: Option<Addr>,
 }
 
 /// How a frame came to the carrier's ingress.

@@ -20,6 +20,7 @@ use crate::{
 const KEY: TunnelKey = TunnelKey {
     remote: [192, 168, 0, THERE],
     vni: VNI,
+    local: None,
 };
 
 fn judged_by(key: TunnelKey, frame: &MemoryPacket) -> Reason {

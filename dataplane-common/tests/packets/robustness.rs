@@ -42,6 +42,7 @@ impl Sample {
         let key = TunnelKey {
             remote: node(THERE),
             vni: VNI,
+            local: None,
         };
         [
             Program::Workload(veth(self.pod)),

@@ -417,7 +417,7 @@ fn from_outside_the_cluster() {
         &[
             "source 203.0.113.9 has no route",
             "as it stands on the wire, without a tunnel:",
-            "stack: from the wire to a pod, from outside the cluster's routes",
+            "stack: from the wire to a pod, from where no direct route leads",
         ],
     );
     assert_told(

@@ -49,7 +49,7 @@ pub use traffic::{
     PingOptions, PingReport, Pinging, RoundTrip, TcpOptions, TcpThroughput, UdpOptions,
     UdpThroughput, ping, tcp_throughput, udp_throughput,
 };
-pub use wait::eventually;
+pub use wait::{eventually, patient};
 pub use wire::PacketSocket;
 
 /// Stops a test that needs privileges it does not have.

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use dataplane_tests::{
-    Agent, Counters, Lab, Mode, Node, PingOptions, Pinging, cluster_yaml, ping, require_root,
+    Agent, Counters, Lab, Mode, Node, PingOptions, Pinging, cluster_yaml, eventually, patient, ping,
+    require_root,
 };
 use nix::sys::signal::Signal;
 
@@ -14,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 fn watch() -> PingOptions {
     PingOptions {
         count: 100_000,
-        interval: Duration::from_millis(2),
+        interval: patient(Duration::from_millis(2)),
         ..PingOptions::default()
     }
 }
@@ -275,15 +276,4 @@ fn programs_on(node: &Node, interface: &str) -> Result<usize> {
         let (_, programs) = SchedClassifier::query_tcx(interface, TcAttachType::Ingress)?;
         Ok(programs.len())
     })
-}
-
-fn eventually(what: &str, mut condition: impl FnMut() -> Result<bool>) -> Result<()> {
-    for _ in 0..500 {
-        if condition()? {
-            return Ok(());
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    ensure!(false, "{what}: not within five seconds");
-    Ok(())
 }

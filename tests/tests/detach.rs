@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Result, bail, ensure};
-use dataplane_tests::{Agent, Lab, Mode, Node, PingOptions, cluster_yaml, ping, require_root};
+use anyhow::{Result, ensure};
+use dataplane_tests::{
+    Agent, Lab, Mode, Node, PingOptions, cluster_yaml, eventually, ping, require_root,
+};
 
 #[test]
 #[ignore = "needs root and BPF: cargo xtask test"]
@@ -97,18 +99,14 @@ fn round_trip(lab: &Lab, mode: Mode, config: &str) -> Result<()> {
 
 /// Waits until the kernel has noticed that the links of the lab are up.
 fn settle(lab: &Lab) -> Result<()> {
-    for _ in 0..500 {
+    eventually("the links of the lab are up", || {
         let links = lab
             .nodes()
             .iter()
             .map(|node| node.ns().exec("ip link show"))
             .collect::<Result<String>>()?;
-        if !links.contains("NO-CARRIER") {
-            return Ok(());
-        }
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
-    bail!("the links of the lab do not come up")
+        Ok(!links.contains("NO-CARRIER"))
+    })
 }
 
 fn detach(node: &Node) -> Result<()> {

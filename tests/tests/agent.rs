@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use aya::programs::TcAttachType;
 use dataplane_tests::{
-    Agent, Counters, Lab, Mode, Node, PingOptions, Pinging, cluster_yaml, eventually, patient, ping,
-    require_root,
+    Agent, Counters, Lab, Mode, Node, PingOptions, Pinging, cluster_yaml, eventually, patient,
+    ping, programs::attached, require_root,
 };
 use nix::sys::signal::Signal;
 
@@ -20,9 +21,15 @@ fn watch() -> PingOptions {
     }
 }
 
-fn vxlan_lab() -> Result<(Lab, Vec<Agent>)> {
+/// Two nodes with agents, which have `config` besides what all have.
+fn vxlan_lab(config: &str) -> Result<(Lab, Vec<Agent>)> {
     let lab = Lab::flat(2, 1)?;
-    let agents = lab.start_agents(Mode::Vxlan)?;
+    let cluster = cluster(&lab, Mode::Vxlan);
+    let agents = lab
+        .nodes()
+        .iter()
+        .map(|node| Agent::start(node, &(node.agent_config() + config), &cluster))
+        .collect::<Result<_>>()?;
     for node in lab.nodes() {
         node.wait_resolved()?;
     }
@@ -37,7 +44,7 @@ fn cluster(lab: &Lab, mode: Mode) -> String {
 #[ignore = "needs root and BPF: cargo xtask test"]
 fn killed_and_restarted_it_loses_no_packet() -> Result<()> {
     require_root();
-    let (lab, mut agents) = vxlan_lab()?;
+    let (lab, mut agents) = vxlan_lab("")?;
     let (near, far) = (lab.node("node-0"), lab.node("node-1"));
     let pinging = Pinging::start(near.pod("p0").ns(), far.pod("p0").address(), &watch())?;
 
@@ -66,7 +73,7 @@ fn killed_and_restarted_it_loses_no_packet() -> Result<()> {
 #[ignore = "needs root and BPF: cargo xtask test"]
 fn stopped_by_sigterm_it_leaves_the_dataplane_forwarding() -> Result<()> {
     require_root();
-    let (lab, mut agents) = vxlan_lab()?;
+    let (lab, mut agents) = vxlan_lab("")?;
     for agent in &mut agents {
         let status = agent.process().terminate()?;
         assert!(status.success(), "{status}");
@@ -90,7 +97,7 @@ fn stopped_by_sigterm_it_leaves_the_dataplane_forwarding() -> Result<()> {
 #[ignore = "needs root and BPF: cargo xtask test"]
 fn a_changed_cluster_file_is_taken_over_without_loss_by_its_difference_alone() -> Result<()> {
     require_root();
-    let (lab, mut agents) = vxlan_lab()?;
+    let (lab, mut agents) = vxlan_lab("")?;
     let (near, far) = (lab.node("node-0"), lab.node("node-1"));
     let pinging = Pinging::start(near.pod("p0").ns(), far.pod("p0").address(), &watch())?;
     for mode in [Mode::Ipip, Mode::None, Mode::Vxlan] {
@@ -123,7 +130,7 @@ fn a_changed_cluster_file_is_taken_over_without_loss_by_its_difference_alone() -
 #[ignore = "needs root and BPF: cargo xtask test"]
 fn a_contradiction_in_the_cluster_file_is_logged_and_changes_nothing() -> Result<()> {
     require_root();
-    let (lab, mut agents) = vxlan_lab()?;
+    let (lab, mut agents) = vxlan_lab("")?;
     let (near, far) = (lab.node("node-0"), lab.node("node-1"));
     let before = near.underpass(&["routes", "list", "-o", "json"])?.stdout;
 
@@ -150,7 +157,7 @@ fn a_contradiction_in_the_cluster_file_is_logged_and_changes_nothing() -> Result
 #[ignore = "needs root and BPF: cargo xtask test"]
 fn sighup_has_the_cluster_file_read_again() -> Result<()> {
     require_root();
-    let (lab, mut agents) = vxlan_lab()?;
+    let (lab, mut agents) = vxlan_lab("")?;
     let process = agents[0].process();
     // Through a link to another directory, which nothing watches.
     let directory = lab.dir().join("elsewhere");
@@ -172,7 +179,18 @@ fn sighup_has_the_cluster_file_read_again() -> Result<()> {
 #[ignore = "needs root and BPF: cargo xtask test"]
 fn pods_that_come_and_go_are_discovered() -> Result<()> {
     require_root();
-    let (mut lab, _agents) = vxlan_lab()?;
+    pods_come_and_go("")
+}
+
+#[test]
+#[ignore = "needs root and BPF: cargo xtask test"]
+fn pods_that_come_and_go_are_discovered_without_tcx() -> Result<()> {
+    require_root();
+    pods_come_and_go("attach: clsact\n")
+}
+
+fn pods_come_and_go(config: &str) -> Result<()> {
+    let (mut lab, _agents) = vxlan_lab(config)?;
     lab.node_mut("node-0").add_pod("late")?;
     let near = lab.node("node-0");
     near.wait_resolved()?;
@@ -269,11 +287,7 @@ fn a_bad_configuration_is_refused_with_file_line_and_remedy() -> Result<()> {
     Ok(())
 }
 
-/// How many BPF programs are on the ingress of an interface, by tcx.
+/// How many BPF programs are on the ingress of an interface.
 fn programs_on(node: &Node, interface: &str) -> Result<usize> {
-    use aya::programs::{SchedClassifier, TcAttachType};
-    node.ns().run(|| {
-        let (_, programs) = SchedClassifier::query_tcx(interface, TcAttachType::Ingress)?;
-        Ok(programs.len())
-    })
+    Ok(attached(node, interface, TcAttachType::Ingress)?.len())
 }

@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Result, ensure};
+use aya::programs::TcAttachType;
 use dataplane_tests::{
-    Agent, Lab, Mode, Node, PingOptions, cluster_yaml, eventually, ping, require_root,
+    Agent, Lab, Mode, Node, PingOptions, Pod, cluster_yaml, eventually, ping,
+    programs::{attached, kernel_has_tcx},
+    require_root,
 };
 
 #[test]
@@ -29,7 +32,12 @@ fn everything_is_as_before_without_tcx() -> Result<()> {
 #[ignore = "needs root and BPF: cargo xtask test"]
 fn what_is_not_ours_stays() -> Result<()> {
     require_root();
-    for attach in ["attach: clsact\n", "attach: tcx\n"] {
+    let ways: &[&str] = if kernel_has_tcx()? {
+        &["attach: clsact\n", "attach: tcx\n"]
+    } else {
+        &["attach: clsact\n"]
+    };
+    for attach in ways {
         let lab = Lab::flat(2, 1)?;
         let node = lab.node("node-0");
         node.ns().exec("tc qdisc add dev eth0 clsact")?;
@@ -138,7 +146,7 @@ impl State {
         ] {
             state.insert(command, stable(&node.ns().exec(command)?));
         }
-        state.insert("tcx", tcx_programs(node)?);
+        state.insert("programs", programs_on_all(node)?);
         state.insert("pins", pins(node)?);
         Ok(Self(state))
     }
@@ -159,26 +167,17 @@ fn stable(text: &str) -> String {
     lines.join("\n")
 }
 
-fn tcx_programs(node: &Node) -> Result<String> {
-    use aya::programs::{SchedClassifier, TcAttachType};
-    let interfaces: Vec<_> = node
-        .pods()
-        .iter()
-        .map(|pod| pod.host_ifname().to_owned())
-        .chain(["eth0".to_owned()])
-        .collect();
-    node.ns().run(|| {
-        let mut found = Vec::new();
-        for interface in &interfaces {
-            for side in [TcAttachType::Ingress, TcAttachType::Egress] {
-                let (_, programs) = SchedClassifier::query_tcx(interface, side)?;
-                for program in programs {
-                    found.push(format!("{interface}: {:?}", program.name_as_str()));
-                }
+fn programs_on_all(node: &Node) -> Result<String> {
+    let pods = node.pods().iter().map(Pod::host_ifname);
+    let mut found = Vec::new();
+    for interface in pods.chain(["eth0"]) {
+        for side in [TcAttachType::Ingress, TcAttachType::Egress] {
+            for program in attached(node, interface, side)? {
+                found.push(format!("{interface}: {program}"));
             }
         }
-        Ok(found.join("\n"))
-    })
+    }
+    Ok(found.join("\n"))
 }
 
 fn pins(node: &Node) -> Result<String> {

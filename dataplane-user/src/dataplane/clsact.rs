@@ -162,8 +162,10 @@ fn errno(error: &ProgramError) -> Option<i32> {
     }
 }
 
+/// The name of an interface that is there. Of one that is not, nix says that its name is empty.
 fn interface(ifindex: u32) -> Option<String> {
-    if_indextoname(ifindex).ok()?.into_string().ok()
+    let name = if_indextoname(ifindex).ok()?.into_string().ok()?;
+    (!name.is_empty()).then_some(name)
 }
 
 fn qdisc_record(pins: &Pins, ifindex: u32) -> PathBuf {

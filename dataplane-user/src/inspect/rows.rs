@@ -236,6 +236,8 @@ pub(super) fn interface(ifindex: u32) -> String {
     if_indextoname(ifindex)
         .ok()
         .and_then(|name| name.into_string().ok())
+        // Of one that is gone, nix says that its name is empty.
+        .filter(|name| !name.is_empty())
         .unwrap_or_else(|| format!("#{ifindex} (gone)"))
 }
 

@@ -23,6 +23,7 @@
 mod agent;
 mod background;
 mod batch;
+pub mod calico;
 mod cluster;
 mod command;
 mod counters;
@@ -30,6 +31,7 @@ pub mod frames;
 mod lab;
 mod mac;
 mod netns;
+pub mod paths;
 pub mod programs;
 mod sandbox;
 mod traffic;

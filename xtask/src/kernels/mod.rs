@@ -57,6 +57,7 @@ const TESTS: &[&[&str]] = &[
     &["verifier", "--show-output"],
     &["walk"],
     &["modes"],
+    &["interop_ipip"],
     &["interop"],
     &["detach"],
     &["agent"],

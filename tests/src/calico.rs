@@ -1,6 +1,6 @@
 //! A node as Calico sets it up, without underpass: the other end in tests of interoperability.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::Node;
 
@@ -8,8 +8,10 @@ use crate::Node;
 /// default route, strict reverse-path filters, permanent neighbours, and no way out for what is
 /// nobody's in the node's block.
 pub fn be_a_calico_node(node: &Node) -> Result<()> {
+    let gateway = node.address().hosts().next();
+    let gateway = gateway.context("the node's subnet has no address for a gateway")?;
     node.ns()
-        .exec("ip route add default via 192.168.1.1 dev eth0")?;
+        .exec(&format!("ip route add default via {gateway} dev eth0"))?;
     for pod in node.pods() {
         let ifname = pod.host_ifname();
         for (key, value) in [("proxy_arp", "1"), ("rp_filter", "1")] {

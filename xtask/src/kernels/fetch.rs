@@ -23,7 +23,12 @@ const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 const NEWEST: &str = "linux-image-cloud-amd64";
 
 /// Names of packages that have a kernel, or depend on one that has: 7.x is split into several.
-const PARTS: [&str; 3] = ["linux-image-", "linux-binary-", "linux-modules-"];
+const PARTS: [&str; 4] = [
+    "linux-image-",
+    "linux-base-",
+    "linux-binary-",
+    "linux-modules-",
+];
 
 /// A kernel that lies ready.
 pub(super) struct Unpacked {

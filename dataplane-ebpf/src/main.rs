@@ -19,7 +19,11 @@ mod packet;
 mod tables;
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
-use dataplane_common::{abi::Hook, decide};
+use dataplane_common::{
+    abi::Hook,
+    decide,
+    packet::{Packet as _, Tunnel},
+};
 
 use crate::{deliver::carry_out, packet::SkbPacket, tables::MAPS};
 
@@ -58,6 +62,13 @@ pub fn from_carrier(ctx: TcContext) -> i32 {
     let mut packet = SkbPacket::new(&ctx, INNER_HEADERS);
     let verdict = decide::from_carrier(&packet, &MAPS, packet.origin());
     carry_out(Hook::FromCarrier, &mut packet, verdict)
+}
+
+/// Attached nowhere; see [`dataplane_common::abi::probes`].
+#[classifier]
+pub fn probe_vxlan_room(ctx: TcContext) -> i32 {
+    let mut packet = SkbPacket::new(&ctx, INNER_HEADERS);
+    i32::from(packet.encap_room(Tunnel::Vxlan).is_err())
 }
 
 /// GPL, without which the kernel refuses the redirect helpers.

@@ -3,6 +3,7 @@
 use core::ptr;
 
 use aya_ebpf::{
+    Global,
     bindings::{
         __sk_buff, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L4_UDP,
         BPF_F_ADJ_ROOM_FIXED_GSO, BPF_F_ADJ_ROOM_NO_CSUM_RESET,
@@ -31,9 +32,15 @@ const ENCAP_L2_LENGTH: u64 = 14 << 56;
 /// Segments stay as they are, and so do checksums: both are right after the change.
 const KEEP: u64 = BPF_F_ADJ_ROOM_FIXED_GSO as u64 | BPF_F_ADJ_ROOM_NO_CSUM_RESET as u64;
 const ENCAP_IPIP: u64 = KEEP | BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 as u64;
-/// Without the inner Ethernet flag, drivers give up checksum and segmentation offload.
-const ENCAP_VXLAN: u64 =
-    ENCAP_IPIP | BPF_F_ADJ_ROOM_ENCAP_L4_UDP as u64 | ENCAP_L2_ETH | ENCAP_L2_LENGTH;
+const ENCAP_VXLAN: u64 = ENCAP_IPIP | BPF_F_ADJ_ROOM_ENCAP_L4_UDP as u64 | ENCAP_L2_LENGTH;
+
+/// Whether the kernel knows [`ENCAP_L2_ETH`], without which drivers give up checksum and
+/// segmentation offload and the kernel does both: [`abi::globals`], set by the loader. A constant
+/// for the verifier, which drops the branch.
+///
+/// [`abi::globals`]: dataplane_common::abi::globals
+#[unsafe(no_mangle)]
+static KNOWS_INNER_ETHERNET: Global<u8> = Global::new(1);
 
 /// The program's packet.
 pub struct SkbPacket {
@@ -183,6 +190,7 @@ impl Packet for SkbPacket {
     fn encap_room(&mut self, tunnel: Tunnel) -> Result<(), Reason> {
         let flags = match tunnel {
             Tunnel::Ipip => ENCAP_IPIP,
+            Tunnel::Vxlan if KNOWS_INNER_ETHERNET.load() != 0 => ENCAP_VXLAN | ENCAP_L2_ETH,
             Tunnel::Vxlan => ENCAP_VXLAN,
         };
         self.adjust_room(i32::from(tunnel.overhead()), flags)

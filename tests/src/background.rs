@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
 
-use crate::NsCommand;
+use crate::{NsCommand, patient};
 
 /// How long a process may take to end once it was asked to.
 const GRACE: Duration = Duration::from_secs(2);
@@ -85,7 +85,9 @@ impl Background {
 
     /// Waits until the process has printed a line that contains `needle`, and returns it. An error
     /// shows the end of what was printed instead.
+    /// `timeout` is a usual machine's, as it is wherever the lab waits: see [`patient`].
     pub fn wait_for_line(&mut self, needle: &str, timeout: Duration) -> Result<String> {
+        let timeout = patient(timeout);
         let deadline = Instant::now() + timeout;
         loop {
             // In this order, or the last words of a process that ends would be missed.
@@ -121,6 +123,7 @@ impl Background {
 
     /// Waits for the process to end by itself.
     pub fn wait(&mut self, timeout: Duration) -> Result<ExitStatus> {
+        let timeout = patient(timeout);
         let deadline = Instant::now() + timeout;
         loop {
             if let Some(status) = self.exit_status()? {

@@ -23,6 +23,7 @@
 mod agent;
 mod background;
 mod batch;
+pub mod calico;
 mod cluster;
 mod command;
 mod counters;
@@ -30,6 +31,7 @@ pub mod frames;
 mod lab;
 mod mac;
 mod netns;
+pub mod paths;
 pub mod programs;
 mod sandbox;
 mod traffic;
@@ -49,7 +51,7 @@ pub use traffic::{
     PingOptions, PingReport, Pinging, RoundTrip, TcpOptions, TcpThroughput, UdpOptions,
     UdpThroughput, ping, tcp_throughput, udp_throughput,
 };
-pub use wait::eventually;
+pub use wait::{eventually, patient};
 pub use wire::PacketSocket;
 
 /// Stops a test that needs privileges it does not have.

@@ -1,7 +1,7 @@
 //! Running a node's programs on given frames, by `BPF_PROG_TEST_RUN`.
 
 use anyhow::{Context as _, Result};
-use aya::programs::{TestRun as _, TestRunOptions};
+use aya::programs::{ProgramError, SchedClassifier, TcAttachType, TestRun as _, TestRunOptions};
 use dataplane_common::abi::Hook;
 use dataplane_user::dataplane::{self, Dataplane, Pins};
 
@@ -83,5 +83,56 @@ impl Programs {
                 frame: output,
             })
         })
+    }
+}
+
+/// The programs on one side of an interface, by their names, however they were attached.
+pub fn attached(node: &Node, interface: &str, side: TcAttachType) -> Result<Vec<String>> {
+    let mut names = by_tcx(node, interface, side)?;
+    let direction = match side {
+        TcAttachType::Ingress => "ingress",
+        TcAttachType::Egress => "egress",
+        TcAttachType::Custom(parent) => anyhow::bail!("there is no side {parent}"),
+    };
+    let filters = node
+        .ns()
+        .exec(&format!("tc filter show dev {interface} {direction}"))?;
+    for line in filters
+        .lines()
+        .filter(|line| line.contains("direct-action"))
+    {
+        let name = line.split_once(" handle ").map_or(line, |(_, name)| name);
+        names.push(name.to_owned());
+    }
+    Ok(names)
+}
+
+/// Whether the kernel has tcx, as 6.6 and later do.
+pub fn kernel_has_tcx() -> Result<bool> {
+    Ok(NetNs::new()?
+        .run(|| query_tcx("lo", TcAttachType::Ingress))?
+        .is_some())
+}
+
+fn by_tcx(node: &Node, interface: &str, side: TcAttachType) -> Result<Vec<String>> {
+    let programs = node.ns().run(|| query_tcx(interface, side))?;
+    Ok(programs.unwrap_or_default())
+}
+
+/// `None` where the kernel has no tcx.
+fn query_tcx(interface: &str, side: TcAttachType) -> Result<Option<Vec<String>>> {
+    match SchedClassifier::query_tcx(interface, side) {
+        Ok((_, programs)) => {
+            let names = programs
+                .iter()
+                .map(|program| program.name_as_str().unwrap_or("?").to_owned());
+            Ok(Some(names.collect()))
+        }
+        Err(ProgramError::SyscallError(error))
+            if error.io_error.raw_os_error() == Some(libc::EINVAL) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
     }
 }

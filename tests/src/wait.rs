@@ -1,5 +1,7 @@
 //! Waiting for what is going to be.
 
+use std::env;
+use std::sync::LazyLock;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -11,12 +13,26 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How often it is looked at.
 const POLL: Duration = Duration::from_millis(5);
 
+/// How many times longer than usual everything may take: `UNDERPASS_TEST_PATIENCE`, 1 if not set.
+/// An emulated machine takes some ten times as long as a real one.
+static FACTOR: LazyLock<u32> = LazyLock::new(|| {
+    let factor = env::var("UNDERPASS_TEST_PATIENCE").ok();
+    factor.and_then(|text| text.parse().ok()).unwrap_or(1)
+});
+
+/// How long to wait here for what a usual machine does in `usual`.
+#[must_use]
+pub fn patient(usual: Duration) -> Duration {
+    usual * *FACTOR
+}
+
 /// Waits until a condition holds; `what` it is stands in the error.
 pub fn eventually(what: &str, mut condition: impl FnMut() -> Result<bool>) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE;
+    let patience = patient(PATIENCE);
+    let deadline = Instant::now() + patience;
     while !condition()? {
         if Instant::now() >= deadline {
-            bail!("after {PATIENCE:?}, still not so: {what}");
+            bail!("after {patience:?}, still not so: {what}");
         }
         sleep(POLL);
     }

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
+use aya::programs::TcAttachType;
 use dataplane_tests::{
-    Agent, Counters, Lab, Mode, Node, PingOptions, Pinging, cluster_yaml, ping, require_root,
+    Agent, Counters, Lab, Mode, Node, PingOptions, Pinging, cluster_yaml, eventually, patient,
+    ping, programs::attached, require_root,
 };
 use nix::sys::signal::Signal;
 
@@ -14,14 +16,20 @@ const PATIENCE: Duration = Duration::from_secs(5);
 fn watch() -> PingOptions {
     PingOptions {
         count: 100_000,
-        interval: Duration::from_millis(2),
+        interval: patient(Duration::from_millis(2)),
         ..PingOptions::default()
     }
 }
 
-fn vxlan_lab() -> Result<(Lab, Vec<Agent>)> {
+/// Two nodes with agents, which have `config` besides what all have.
+fn vxlan_lab(config: &str) -> Result<(Lab, Vec<Agent>)> {
     let lab = Lab::flat(2, 1)?;
-    let agents = lab.start_agents(Mode::Vxlan)?;
+    let cluster = cluster(&lab, Mode::Vxlan);
+    let agents = lab
+        .nodes()
+        .iter()
+        .map(|node| Agent::start(node, &(node.agent_config() + config), &cluster))
+        .collect::<Result<_>>()?;
     for node in lab.nodes() {
         node.wait_resolved()?;
     }
@@ -36,7 +44,7 @@ fn cluster(lab: &Lab, mode: Mode) -> String {
 #[ignore = "needs root and BPF: cargo xtask test"]
 fn killed_and_restarted_it_loses_no_packet() -> Result<()> {
     require_root();
-    let (lab, mut agents) = vxlan_lab()?;
+    let (lab, mut agents) = vxlan_lab("")?;
     let (near, far) = (lab.node("node-0"), lab.node("node-1"));
     let pinging = Pinging::start(near.pod("p0").ns(), far.pod("p0").address(), &watch())?;
 
@@ -65,7 +73,7 @@ fn killed_and_restarted_it_loses_no_packet() -> Result<()> {
 #[ignore = "needs root and BPF: cargo xtask test"]
 fn stopped_by_sigterm_it_leaves_the_dataplane_forwarding() -> Result<()> {
     require_root();
-    let (lab, mut agents) = vxlan_lab()?;
+    let (lab, mut agents) = vxlan_lab("")?;
     for agent in &mut agents {
         let status = agent.process().terminate()?;
         assert!(status.success(), "{status}");
@@ -89,7 +97,7 @@ fn stopped_by_sigterm_it_leaves_the_dataplane_forwarding() -> Result<()> {
 #[ignore = "needs root and BPF: cargo xtask test"]
 fn a_changed_cluster_file_is_taken_over_without_loss_by_its_difference_alone() -> Result<()> {
     require_root();
-    let (lab, mut agents) = vxlan_lab()?;
+    let (lab, mut agents) = vxlan_lab("")?;
     let (near, far) = (lab.node("node-0"), lab.node("node-1"));
     let pinging = Pinging::start(near.pod("p0").ns(), far.pod("p0").address(), &watch())?;
     for mode in [Mode::Ipip, Mode::None, Mode::Vxlan] {
@@ -122,7 +130,7 @@ fn a_changed_cluster_file_is_taken_over_without_loss_by_its_difference_alone() -
 #[ignore = "needs root and BPF: cargo xtask test"]
 fn a_contradiction_in_the_cluster_file_is_logged_and_changes_nothing() -> Result<()> {
     require_root();
-    let (lab, mut agents) = vxlan_lab()?;
+    let (lab, mut agents) = vxlan_lab("")?;
     let (near, far) = (lab.node("node-0"), lab.node("node-1"));
     let before = near.underpass(&["routes", "list", "-o", "json"])?.stdout;
 
@@ -149,7 +157,7 @@ fn a_contradiction_in_the_cluster_file_is_logged_and_changes_nothing() -> Result
 #[ignore = "needs root and BPF: cargo xtask test"]
 fn sighup_has_the_cluster_file_read_again() -> Result<()> {
     require_root();
-    let (lab, mut agents) = vxlan_lab()?;
+    let (lab, mut agents) = vxlan_lab("")?;
     let process = agents[0].process();
     // Through a link to another directory, which nothing watches.
     let directory = lab.dir().join("elsewhere");
@@ -171,7 +179,7 @@ fn sighup_has_the_cluster_file_read_again() -> Result<()> {
 #[ignore = "needs root and BPF: cargo xtask test"]
 fn a_second_agent_and_detach_keep_off_a_running_ones_pins() -> Result<()> {
     require_root();
-    let (lab, agents) = vxlan_lab()?;
+    let (lab, agents) = vxlan_lab("")?;
     let node = lab.node("node-0");
     let mut second = Agent::spawn(node, &node.agent_config(), &cluster(&lab, Mode::Vxlan))?;
     assert!(!second.process().wait(PATIENCE)?.success());
@@ -194,7 +202,7 @@ fn a_second_agent_and_detach_keep_off_a_running_ones_pins() -> Result<()> {
 #[ignore = "needs root and BPF: cargo xtask test"]
 fn without_its_address_the_node_still_serves_its_pods_and_recovers() -> Result<()> {
     require_root();
-    let (mut lab, mut agents) = vxlan_lab()?;
+    let (mut lab, mut agents) = vxlan_lab("")?;
     let node = lab.node("node-0");
     let address = node.address();
     node.ns()
@@ -229,7 +237,7 @@ fn without_its_address_the_node_still_serves_its_pods_and_recovers() -> Result<(
 #[ignore = "needs root and BPF: cargo xtask test"]
 fn a_carrier_that_was_taken_down_or_deleted_comes_back() -> Result<()> {
     require_root();
-    let (lab, _agents) = vxlan_lab()?;
+    let (lab, _agents) = vxlan_lab("")?;
     let node = lab.node("node-0");
     let remote = lab.pod("node-1", "p0").address();
     for accident in ["ip link set underpass0 down", "ip link delete underpass0"] {
@@ -245,7 +253,18 @@ fn a_carrier_that_was_taken_down_or_deleted_comes_back() -> Result<()> {
 #[ignore = "needs root and BPF: cargo xtask test"]
 fn pods_that_come_and_go_are_discovered() -> Result<()> {
     require_root();
-    let (mut lab, _agents) = vxlan_lab()?;
+    pods_come_and_go("")
+}
+
+#[test]
+#[ignore = "needs root and BPF: cargo xtask test"]
+fn pods_that_come_and_go_are_discovered_without_tcx() -> Result<()> {
+    require_root();
+    pods_come_and_go("attach: clsact\n")
+}
+
+fn pods_come_and_go(config: &str) -> Result<()> {
+    let (mut lab, _agents) = vxlan_lab(config)?;
     lab.node_mut("node-0").add_pod("late")?;
     let near = lab.node("node-0");
     near.wait_resolved()?;
@@ -342,22 +361,7 @@ fn a_bad_configuration_is_refused_with_file_line_and_remedy() -> Result<()> {
     Ok(())
 }
 
-/// How many BPF programs are on the ingress of an interface, by tcx.
+/// How many BPF programs are on the ingress of an interface.
 fn programs_on(node: &Node, interface: &str) -> Result<usize> {
-    use aya::programs::{SchedClassifier, TcAttachType};
-    node.ns().run(|| {
-        let (_, programs) = SchedClassifier::query_tcx(interface, TcAttachType::Ingress)?;
-        Ok(programs.len())
-    })
-}
-
-fn eventually(what: &str, mut condition: impl FnMut() -> Result<bool>) -> Result<()> {
-    for _ in 0..500 {
-        if condition()? {
-            return Ok(());
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    ensure!(false, "{what}: not within five seconds");
-    Ok(())
+    Ok(attached(node, interface, TcAttachType::Ingress)?.len())
 }

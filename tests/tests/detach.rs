@@ -2,8 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Result, bail, ensure};
-use dataplane_tests::{Agent, Lab, Mode, Node, PingOptions, cluster_yaml, ping, require_root};
+use anyhow::{Result, ensure};
+use aya::programs::TcAttachType;
+use dataplane_tests::{
+    Agent, Lab, Mode, Node, PingOptions, Pod, cluster_yaml, eventually, ping,
+    programs::{attached, kernel_has_tcx},
+    require_root,
+};
 
 #[test]
 #[ignore = "needs root and BPF: cargo xtask test"]
@@ -27,7 +32,12 @@ fn everything_is_as_before_without_tcx() -> Result<()> {
 #[ignore = "needs root and BPF: cargo xtask test"]
 fn what_is_not_ours_stays() -> Result<()> {
     require_root();
-    for attach in ["attach: clsact\n", "attach: tcx\n"] {
+    let ways: &[&str] = if kernel_has_tcx()? {
+        &["attach: clsact\n", "attach: tcx\n"]
+    } else {
+        &["attach: clsact\n"]
+    };
+    for attach in ways {
         let lab = Lab::flat(2, 1)?;
         let node = lab.node("node-0");
         node.ns().exec("tc qdisc add dev eth0 clsact")?;
@@ -97,18 +107,14 @@ fn round_trip(lab: &Lab, mode: Mode, config: &str) -> Result<()> {
 
 /// Waits until the kernel has noticed that the links of the lab are up.
 fn settle(lab: &Lab) -> Result<()> {
-    for _ in 0..500 {
+    eventually("the links of the lab are up", || {
         let links = lab
             .nodes()
             .iter()
             .map(|node| node.ns().exec("ip link show"))
             .collect::<Result<String>>()?;
-        if !links.contains("NO-CARRIER") {
-            return Ok(());
-        }
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
-    bail!("the links of the lab do not come up")
+        Ok(!links.contains("NO-CARRIER"))
+    })
 }
 
 fn detach(node: &Node) -> Result<()> {
@@ -140,7 +146,7 @@ impl State {
             state.insert(command, node.ns().exec(command)?);
         }
         state.insert("sysctls", sysctls(node)?);
-        state.insert("tcx", tcx_programs(node)?);
+        state.insert("programs", programs_on_all(node)?);
         state.insert("pins", pins(node)?);
         Ok(Self(state))
     }
@@ -174,26 +180,17 @@ fn sysctls(node: &Node) -> Result<String> {
     })
 }
 
-fn tcx_programs(node: &Node) -> Result<String> {
-    use aya::programs::{SchedClassifier, TcAttachType};
-    let interfaces: Vec<_> = node
-        .pods()
-        .iter()
-        .map(|pod| pod.host_ifname().to_owned())
-        .chain(["eth0".to_owned()])
-        .collect();
-    node.ns().run(|| {
-        let mut found = Vec::new();
-        for interface in &interfaces {
-            for side in [TcAttachType::Ingress, TcAttachType::Egress] {
-                let (_, programs) = SchedClassifier::query_tcx(interface, side)?;
-                for program in programs {
-                    found.push(format!("{interface}: {:?}", program.name_as_str()));
-                }
+fn programs_on_all(node: &Node) -> Result<String> {
+    let pods = node.pods().iter().map(Pod::host_ifname);
+    let mut found = Vec::new();
+    for interface in pods.chain(["eth0"]) {
+        for side in [TcAttachType::Ingress, TcAttachType::Egress] {
+            for program in attached(node, interface, side)? {
+                found.push(format!("{interface}: {program}"));
             }
         }
-        Ok(found.join("\n"))
-    })
+    }
+    Ok(found.join("\n"))
 }
 
 fn pins(node: &Node) -> Result<String> {

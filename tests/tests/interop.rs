@@ -1,21 +1,19 @@
 //! A node with underpass and a node without it talk: `node-0` runs the agent, `node-1` has what
 //! Calico programs into a kernel, and nothing of ours.
 
-use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use dataplane_tests::{
-    Agent, Count, Counters, Lab, NetNs, Node, PacketSocket, PingOptions, Pod, TcpOptions,
-    UdpOptions, cluster_yaml, eventually, ping, require_root, tcp_throughput, udp_throughput,
+    Agent, Counters, Lab, PacketSocket, PingOptions,
+    calico::{be_a_calico_node, route_by_vxlan, route_plainly},
+    cluster_yaml,
+    paths::{assert_tcp, assert_whole, every_path_works, narrow, tcp_stays_whole},
+    ping, require_root,
 };
 use etherparse::{NetSlice, SlicedPacket, TransportSlice, UdpHeader};
 
 const SECOND: Duration = Duration::from_secs(1);
-
-/// More than any link of the lab carries in one piece: frames of such a mean size are aggregates
-/// that nobody has cut into segments, in bytes.
-const WHOLE: u64 = 3000;
 
 #[test]
 #[ignore = "needs root and BPF: cargo xtask test"]
@@ -243,68 +241,6 @@ fn a_node_that_encapsulates_and_one_that_does_not_talk() -> Result<()> {
     Ok(())
 }
 
-/// Sets up what Calico does on every node: proxy ARP towards the pods, for which the kernel needs a
-/// default route, strict reverse-path filters, permanent neighbours, and no way out for what is
-/// nobody's in the node's block.
-fn be_a_calico_node(node: &Node) -> Result<()> {
-    node.ns()
-        .exec("ip route add default via 192.168.1.1 dev eth0")?;
-    for pod in node.pods() {
-        let ifname = pod.host_ifname();
-        for (key, value) in [("proxy_arp", "1"), ("rp_filter", "1")] {
-            node.ns()
-                .set_sysctl(&format!("net.ipv4.conf.{ifname}.{key}"), value)?;
-        }
-        node.ns()
-            .set_sysctl(&format!("net.ipv4.neigh.{ifname}.proxy_delay"), "0")?;
-        node.ns().exec(&format!(
-            "ip neigh replace {} lladdr {} dev {ifname} nud permanent",
-            pod.address(),
-            pod.mac()
-        ))?;
-    }
-    node.ns().exec(&format!(
-        "ip route add blackhole {} proto 80",
-        node.pod_cidr()
-    ))?;
-    Ok(())
-}
-
-/// Sets up the kernel's VXLAN device as Calico does, and by it the way to `peer`.
-fn route_by_vxlan(node: &Node, peer: &Node, checksums: &str) -> Result<()> {
-    let (local, mac) = (node.address().addr(), node.vtep_mac());
-    let (remote, remote_mac) = (peer.address().addr(), peer.vtep_mac());
-    let (tunnel, remote_tunnel) = (node.tunnel_address(), peer.tunnel_address());
-    for command in [
-        format!(
-            "ip link add vxlan.calico address {mac} mtu 1450 type vxlan \
-             id 4096 dstport 4789 local {local} dev eth0 nolearning {checksums}"
-        ),
-        format!("ip address add {tunnel}/32 dev vxlan.calico"),
-        "ip link set vxlan.calico up".to_owned(),
-        format!(
-            "ip neigh replace {remote_tunnel} lladdr {remote_mac} dev vxlan.calico nud permanent"
-        ),
-        format!("bridge fdb append {remote_mac} dev vxlan.calico dst {remote} self permanent"),
-        format!(
-            "ip route add {} via {remote_tunnel} dev vxlan.calico onlink",
-            peer.pod_cidr()
-        ),
-    ] {
-        node.ns().exec(&command)?;
-    }
-    Ok(())
-}
-
-/// Sets up the way to `peer` as BIRD does without encapsulation.
-fn route_plainly(node: &Node, peer: &Node) -> Result<()> {
-    let (block, via) = (peer.pod_cidr(), peer.address().addr());
-    node.ns().exec(&format!(
-        "ip route add {block} via {via} dev eth0 proto bird"
-    ))?;
-    Ok(())
-}
-
 /// Runs underpass on `node-0`, with this `vxlanMode` and these further lines of configuration.
 fn run_underpass(lab: &Lab, vxlan_mode: &str, more: &str) -> Result<Agent> {
     let node = lab.node("node-0");
@@ -312,97 +248,6 @@ fn run_underpass(lab: &Lab, vxlan_mode: &str, more: &str) -> Result<Agent> {
     let agent = Agent::start(node, &config, &cluster_yaml(lab, "Never", vxlan_mode))?;
     node.wait_resolved()?;
     Ok(agent)
-}
-
-/// Pings between everything on the two nodes, and UDP between pods, both ways.
-fn every_path_works(lab: &Lab) -> Result<()> {
-    let (ours, theirs) = (lab.node("node-0"), lab.node("node-1"));
-    for (here, there) in [(ours, theirs), (theirs, ours)] {
-        let (pod, remote) = (here.pod("p0"), there.pod("p0"));
-        let mut paths = vec![
-            ("pod to pod", pod.ns(), remote.address(), 62),
-            ("pod to host", pod.ns(), there.address().addr(), 63),
-            ("host to pod", here.ns(), remote.address(), 63),
-        ];
-        if has_address(there, there.tunnel_address())? {
-            let tunnel = there.tunnel_address();
-            paths.push(("pod to tunnel address", pod.ns(), tunnel, 63));
-            paths.push(("host to tunnel address", here.ns(), tunnel, 64));
-        }
-        for (what, from, to, ttl) in paths {
-            let report = ping(from, to, &PingOptions::default())?;
-            assert!(
-                report.is_lossless(),
-                "{what} from {}: {report:?}",
-                here.name()
-            );
-            assert_eq!(report.reply_ttl, Some(ttl), "{what} from {}", here.name());
-        }
-        let slow = UdpOptions {
-            length: 1000,
-            bits_per_second: 8_000_000,
-            ..UdpOptions::default()
-        };
-        // A server that gets no time to read loses some in its socket.
-        let overflown = || remote.ns().snmp_counter("Udp", "RcvbufErrors");
-        let before = overflown()?;
-        let udp = udp_throughput(remote.ns(), pod.ns(), remote.address(), 1, &slow)?;
-        let overflown = overflown()? - before;
-        assert!(udp.lost <= overflown, "{overflown} in the socket: {udp:?}");
-        assert!(udp.packets > udp.lost, "{udp:?}");
-    }
-    Ok(())
-}
-
-fn has_address(node: &Node, address: Ipv4Addr) -> Result<bool> {
-    let shown = node
-        .ns()
-        .exec(&format!("ip -o address show to {address}/32"))?;
-    Ok(!shown.is_empty())
-}
-
-/// Sends TCP both ways, which passes underpass as `sent-<word>` and `received-<word>`.
-fn tcp_stays_whole(lab: &Lab, word: &str) -> Result<()> {
-    let ours = lab.node("node-0");
-    let (near, far) = (ours.pod("p0"), lab.pod("node-1", "p0"));
-    for (from, to, hook, reason) in [
-        (near, far, "from_workload", format!("sent-{word}")),
-        (far, near, "from_uplink", format!("received-{word}")),
-    ] {
-        let before = Counters::read(ours)?;
-        assert_tcp(from.ns(), to)?;
-        let count = Counters::read(ours)?.since(&before).get(hook, &reason);
-        assert_whole(count, &reason);
-    }
-    Ok(())
-}
-
-fn assert_tcp(client: &NetNs, server: &Pod) -> Result<()> {
-    let options = TcpOptions::default();
-    let tcp = tcp_throughput(server.ns(), client, server.address(), 1, &options)?;
-    assert!(tcp.bits_per_second > 0.0, "{tcp:?}");
-    Ok(())
-}
-
-fn assert_whole(count: Count, reason: &str) {
-    assert!(count.packets > 0, "nothing is {reason}");
-    assert!(
-        count.bytes / count.packets > WHOLE,
-        "what is {reason} has been cut into segments: {count:?}"
-    );
-}
-
-/// Makes the way into a pod narrower than what the pod tells its TCP peers, in bytes: 1400.
-fn narrow(node: &Node, pod: &Pod) -> Result<()> {
-    node.set_pod_mtu(pod.name(), 1400)?;
-    pod.ns()
-        .exec("ip route replace default via 169.254.1.1 dev eth0 advmss 1410")?;
-    eventually("the agent knows the veth's MTU", || {
-        let output = node.underpass(&["endpoints", "list"])?;
-        let table = String::from_utf8(output.stdout)?;
-        let is_narrow = |line: &str| line.contains(pod.host_ifname()) && line.ends_with(" 1400");
-        Ok(table.lines().any(is_narrow))
-    })
 }
 
 fn is_vxlan(frame: &[u8]) -> bool {

@@ -5,6 +5,7 @@ mod cargo;
 mod clippy;
 mod debian;
 mod demo;
+mod kernels;
 mod linker;
 mod lint;
 mod lookup;
@@ -55,6 +56,15 @@ fn run(command: Command) -> Result<()> {
             filters,
         } => test::all(&filters),
         Command::Demo { arguments } => demo::demo(&arguments),
+        Command::Kernels {
+            update,
+            filters,
+            kernels,
+        } => kernels::kernels(&kernels::Options {
+            kernels,
+            update,
+            filters,
+        }),
         Command::Lint => lint::lint(),
     }
 }
@@ -99,6 +109,21 @@ enum Command {
         /// Handed to the demo
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
+    },
+
+    /// Run the tests that load programs on Debian's kernels, in virtual machines (without KVM)
+    Kernels {
+        /// Ask Debian for newer packages than were fetched before
+        #[arg(long)]
+        update: bool,
+
+        /// Run only the tests with this in their names; may be repeated
+        #[arg(long = "test", value_name = "FILTER")]
+        filters: Vec<String>,
+
+        /// Which kernels; all unless said otherwise
+        #[arg(value_name = "KERNEL", value_parser = kernels::names())]
+        kernels: Vec<String>,
     },
 
     /// Check the formatting, and run clippy on the host's crates and on the BPF programs

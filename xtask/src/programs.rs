@@ -7,15 +7,26 @@ use crate::{
 
 /// The programs as things to have.
 pub(crate) fn needs() -> Vec<Need> {
-    PROGRAMS
-        .iter()
-        .map(|program| Need {
-            name: program.name.to_owned(),
-            why: program.why,
-            found: lookup::program(program.name).map(|path| path.display().to_string()),
-            remedy: Remedy::Packages(program.packages),
-        })
-        .collect()
+    [&LINKER].into_iter().chain(LAB).map(need).collect()
+}
+
+/// What the virtual machines of the kernel matrix take besides, as things to have.
+pub(crate) fn machine_needs() -> Vec<Need> {
+    MACHINES.iter().map(need).collect()
+}
+
+/// The names of the programs that the lab runs.
+pub(crate) fn of_the_lab() -> impl Iterator<Item = &'static str> {
+    LAB.iter().map(|program| program.name)
+}
+
+fn need(program: &Program) -> Need {
+    Need {
+        name: program.name.to_owned(),
+        why: program.why,
+        found: lookup::program(program.name).map(|path| path.display().to_string()),
+        remedy: Remedy::Packages(program.packages),
+    }
 }
 
 /// One program and where Debian has it.
@@ -25,12 +36,13 @@ struct Program {
     why: &'static str,
 }
 
-const PROGRAMS: &[Program] = &[
-    Program {
-        name: "cc",
-        packages: &["gcc", "libc6-dev"],
-        why: "links Rust programs",
-    },
+const LINKER: Program = Program {
+    name: "cc",
+    packages: &["gcc", "libc6-dev"],
+    why: "links Rust programs",
+};
+
+const LAB: &[Program] = &[
     Program {
         name: "ip",
         packages: &["iproute2"],
@@ -70,5 +82,43 @@ const PROGRAMS: &[Program] = &[
         name: "setpriv",
         packages: &["util-linux"],
         why: "runs lab programs with fewer privileges",
+    },
+    Program {
+        name: "sysctl",
+        packages: &["procps"],
+        why: "shows whether a node is as it was",
+    },
+];
+
+const MACHINES: &[Program] = &[
+    Program {
+        name: "qemu-system-x86_64",
+        packages: &["qemu-system-x86"],
+        why: "boots the kernels",
+    },
+    Program {
+        name: "busybox",
+        packages: &["busybox-static"],
+        why: "is the userland of the virtual machines",
+    },
+    Program {
+        name: "cpio",
+        packages: &["cpio"],
+        why: "packs what the virtual machines boot from",
+    },
+    Program {
+        name: "depmod",
+        packages: &["kmod"],
+        why: "finds out which modules need which",
+    },
+    Program {
+        name: "xz",
+        packages: &["xz-utils"],
+        why: "decompresses modules",
+    },
+    Program {
+        name: "strip",
+        packages: &["binutils"],
+        why: "makes the tests small enough for a virtual machine",
     },
 ];

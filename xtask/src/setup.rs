@@ -17,9 +17,11 @@ pub(crate) enum Part {
     Linker,
     /// What lints them.
     Clippy,
+    /// What the virtual machines of the kernel matrix take.
+    Machines,
 }
 
-/// Everything.
+/// Everything but what only the kernel matrix takes.
 pub(crate) const ALL: &[Part] = &[Part::Programs, Part::Toolchain, Part::Linker, Part::Clippy];
 
 /// What building and running take.
@@ -126,6 +128,7 @@ fn needs(parts: &[Part]) -> Result<Vec<Need>> {
             Part::Toolchain => toolchain::needs(),
             Part::Linker => linker::needs()?,
             Part::Clippy => clippy::needs(),
+            Part::Machines => programs::machine_needs(),
         });
     }
     Ok(needs)

@@ -56,6 +56,18 @@ pub mod maps {
     ];
 }
 
+/// Constants of the programs that the loader sets, by their symbols in the object.
+pub mod globals {
+    /// Whether the kernel knows `BPF_F_ADJ_ROOM_ENCAP_L2_ETH`, as 5.13 and later do (`u8`, 0 or 1).
+    pub const KNOWS_INNER_ETHERNET: &str = "KNOWS_INNER_ETHERNET";
+}
+
+/// Programs that are attached nowhere: the loader runs them to find out what the kernel can do.
+pub mod probes {
+    /// Makes room for VXLAN, and returns 0 where the kernel could.
+    pub const VXLAN_ROOM: &str = "probe_vxlan_room";
+}
+
 /// Most routes the table takes.
 pub const MAX_ROUTES: u32 = 1 << 20;
 /// Most next hops; one a peer and pool.

@@ -5,10 +5,10 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use aya::{Ebpf, EbpfLoader, programs::SchedClassifier};
 use aya_log::EbpfLogger;
-use dataplane_common::abi::{Hook, maps};
+use dataplane_common::abi::{Hook, globals, maps};
 use tokio::time::interval;
 
-use super::{Pins, bpf_object};
+use super::{Pins, bpf_object, probe};
 
 /// How often the programs' log is looked at.
 const LOG_PERIOD: Duration = Duration::from_millis(100);
@@ -25,8 +25,10 @@ pub fn load(pins: &Pins) -> Result<Dataplane> {
     let object = bpf_object()?;
     pins.create()?;
     let log_level = log_level();
+    let knows_inner_ethernet = u8::from(probe::knows_inner_ethernet(object)?);
     let mut loader = EbpfLoader::new();
     loader.override_global(aya_log::LEVEL, &log_level, true);
+    loader.override_global(globals::KNOWS_INNER_ETHERNET, &knows_inner_ethernet, true);
     for name in maps::ALL {
         loader.map_pin_path(name, pins.map(name));
     }

@@ -9,6 +9,7 @@ mod load;
 mod maps;
 mod object;
 mod pins;
+mod probe;
 
 pub use attach::{Applied, Attachment, Attachments, detach_all};
 pub use clsact::take_owned_qdiscs;

@@ -12,7 +12,7 @@ use sha1::{Digest as _, Sha1};
 use super::{NodeSpec, Pod, host};
 use crate::batch::IpBatch;
 use crate::sandbox::Directories;
-use crate::{Background, Mac, NetNs, NsCommand, agent};
+use crate::{Background, Mac, NetNs, NsCommand, agent, eventually};
 
 /// A node: a namespace that forwards between its `eth0` and its pods.
 #[derive(Debug)]
@@ -173,20 +173,15 @@ impl Node {
     /// Waits until the node's agent knows the Ethernet addresses of all its pods: until then their
     /// packets go by the stack, which resolves them.
     pub fn wait_resolved(&self) -> Result<()> {
-        const ATTEMPTS: u32 = 500;
-        for _ in 0..ATTEMPTS {
+        let what = format!("the pods of {} are resolved", self.name);
+        eventually(&what, || {
             let output = self.underpass(&["endpoints", "list"])?;
             let text = String::from_utf8_lossy(&output.stdout);
-            let known = self.pods.iter().all(|pod| {
+            Ok(self.pods.iter().all(|pod| {
                 text.lines()
                     .any(|line| line.contains(pod.host_ifname()) && !line.contains("unresolved"))
-            });
-            if known {
-                return Ok(());
-            }
-            std::thread::sleep(std::time::Duration::from_millis(10));
-        }
-        anyhow::bail!("the pods of {} stay unresolved", self.name)
+            }))
+        })
     }
 
     /// The configuration an agent gets unless told otherwise.

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::{Background, NetNs};
+use crate::{Background, NetNs, patient};
 
 /// How to measure TCP.
 #[derive(Clone, Debug)]
@@ -168,7 +168,7 @@ impl Run<'_> {
     }
 
     fn wait_until_it_listens(&self, server: &mut Background) -> Result<()> {
-        let deadline = Instant::now() + Duration::from_secs(5);
+        let deadline = Instant::now() + patient(Duration::from_secs(5));
         while !self.server.run(|| listens(self.port))? {
             if let Some(status) = server.exit_status()? {
                 bail!("the iperf3 server ended ({status}): {}", server.log()?);
@@ -186,7 +186,8 @@ impl Run<'_> {
         let command = self
             .client
             .command("iperf3")
-            .args(["--json", "--connect-timeout", "3000"])
+            .args(["--json", "--connect-timeout"])
+            .arg(patient(Duration::from_secs(3)).as_millis().to_string())
             .args([
                 "--client",
                 &self.address.to_string(),

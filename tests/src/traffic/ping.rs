@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 
-use crate::{Background, NetNs, NsCommand};
+use crate::{Background, NetNs, NsCommand, patient};
 
 /// What to ask of ping.
 #[derive(Clone, Debug)]
@@ -134,7 +134,7 @@ fn command(ns: &NetNs, destination: Ipv4Addr, options: &PingOptions) -> NsComman
     let mut command = ns.command("ping").arg("-n");
     let values = [
         ("-i", Some(seconds(options.interval))),
-        ("-W", Some(seconds(options.timeout))),
+        ("-W", Some(seconds(patient(options.timeout)))),
         ("-s", Some(options.payload.to_string())),
         (
             "-M",

@@ -1,0 +1,56 @@
+//! What this kernel can do, found out by trying: distributions give old versions new features.
+
+use anyhow::{Context, Result};
+use aya::{
+    EbpfLoader,
+    programs::{SchedClassifier, TestRun as _, TestRunOptions},
+};
+use dataplane_common::abi::{maps, probes};
+use tracing::debug;
+
+/// An IPv4 packet that ends behind its TCP header, in an Ethernet frame: what is tried on does not
+/// look at the rest.
+const FRAME: [u8; 54] = {
+    let mut frame = [0; 54];
+    frame[12] = 0x08;
+    frame[14] = 0x45;
+    frame[17] = 40;
+    frame[23] = 6;
+    frame
+};
+
+/// Whether `bpf_skb_adjust_room` takes the flag that says that an inner Ethernet header follows
+/// (5.13 and later).
+pub(super) fn knows_inner_ethernet(object: &[u8]) -> Result<bool> {
+    let knows = run(object, probes::VXLAN_ROOM)? == 0;
+    if !knows {
+        debug!("no BPF_F_ADJ_ROOM_ENCAP_L2_ETH here: VXLAN is segmented in software");
+    }
+    Ok(knows)
+}
+
+/// Loads one program, with maps of its own as small as can be, and returns what it returns.
+fn run(object: &[u8], name: &str) -> Result<u32> {
+    let mut loader = EbpfLoader::new();
+    for map in maps::ALL {
+        loader.map_max_entries(map, 1);
+    }
+    let mut ebpf = loader.load(object).context(
+        "cannot create the BPF maps: underpass needs root (or CAP_BPF and CAP_NET_ADMIN)",
+    )?;
+    let program: &mut SchedClassifier = ebpf
+        .program_mut(name)
+        .with_context(|| format!("the BPF object has no program {name}"))?
+        .try_into()
+        .with_context(|| format!("the BPF program {name} is not a TC classifier"))?;
+    program
+        .load()
+        .with_context(|| format!("the kernel refused the BPF program {name}"))?;
+    let result = program
+        .test_run(TestRunOptions {
+            data_in: Some(&FRAME),
+            ..TestRunOptions::default()
+        })
+        .with_context(|| format!("cannot run the BPF program {name}"))?;
+    Ok(result.return_value)
+}

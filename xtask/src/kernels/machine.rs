@@ -1,0 +1,122 @@
+//! Virtual machines.
+
+use std::{
+    fs::{self, File},
+    io::{BufRead as _, BufReader, Write as _},
+    path::Path,
+    process::{Child, ChildStdout, Command, Stdio},
+    sync::mpsc::{self, Receiver, RecvTimeoutError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+
+use super::{Kernel, cache_of, fetch::Unpacked, image::Image, report::Report};
+
+/// The longest that a machine may take.
+const TIMEOUT: Duration = Duration::from_mins(30);
+
+/// Everything that can be emulated but `cmpxchg16b`: behind one in its allocator, a kernel 6.12 was
+/// once seen with an address among its flags, and died of that (QEMU 7.2).
+const CPU: &str = "max,-cx16";
+
+/// Boots `kernel`, passes on what its tests print, and reports.
+pub(super) fn run(kernel: &Kernel, unpacked: &Unpacked, image: &Image) -> Result<Report> {
+    let cache = cache_of(kernel)?;
+    let initrd = cache.join("initrd");
+    image.write_for(unpacked, &initrd)?;
+    println!("\nkernel {} ({})", kernel.name, unpacked.release);
+    let mut machine = Machine::start(&unpacked.vmlinuz, &initrd)?;
+    machine.watch(&unpacked.release, &cache.join("console.log"))
+}
+
+/// A running machine, which ends with this value, or with this process, however that ends.
+struct Machine {
+    qemu: Child,
+    started: Instant,
+    console: Receiver<String>,
+}
+
+impl Machine {
+    fn start(vmlinuz: &Path, initrd: &Path) -> Result<Self> {
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--pdeathsig", "KILL", "--", "qemu-system-x86_64"])
+            .args(["-accel", "tcg", "-cpu", CPU, "-smp", "2", "-m", "1G"])
+            .args(["-nodefaults", "-no-user-config", "-no-reboot"])
+            .args(["-display", "none", "-serial", "stdio"])
+            .arg("-kernel")
+            .arg(vmlinuz)
+            .arg("-initrd")
+            .arg(initrd)
+            .args(["-append", "console=ttyS0 quiet panic=-1 oops=panic"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped());
+        let started = Instant::now();
+        let mut qemu = command.spawn().context("cannot start QEMU")?;
+        let console = qemu.stdout.take().context("QEMU has no standard output")?;
+        Ok(Self {
+            qemu,
+            started,
+            console: lines(console),
+        })
+    }
+
+    /// Reads the console to its end, which is the machine's.
+    fn watch(&mut self, release: &str, log: &Path) -> Result<Report> {
+        let mut file =
+            File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
+        let mut report = Report::new(release);
+        loop {
+            let left = TIMEOUT.saturating_sub(self.started.elapsed());
+            match self.console.recv_timeout(left) {
+                Ok(line) => {
+                    writeln!(file, "{line}")?;
+                    report.read(&line, self.started.elapsed());
+                    if report.is_up() {
+                        println!("  {line}");
+                    }
+                }
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {
+                    println!("  stopped: it has run for {TIMEOUT:?}");
+                    break;
+                }
+            }
+        }
+        if !report.is_up() {
+            println!("  it did not come up:\n{}", fs::read_to_string(log)?);
+        }
+        report.took(self.started.elapsed());
+        Ok(report)
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // It fails only where QEMU has ended by itself.
+        let _ = self.qemu.kill();
+        let _ = self.qemu.wait();
+    }
+}
+
+/// The lines of a console, without what is for a terminal only.
+fn lines(console: ChildStdout) -> Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let mut console = BufReader::new(console);
+        let mut line = Vec::new();
+        while console
+            .read_until(b'\n', &mut line)
+            .is_ok_and(|length| length > 0)
+        {
+            let text = String::from_utf8_lossy(&line).trim_end().to_owned();
+            line.clear();
+            if sender.send(text).is_err() {
+                break;
+            }
+        }
+    });
+    receiver
+}

@@ -1,0 +1,120 @@
+//! What a machine's console says.
+
+use std::{fmt::Write as _, time::Duration};
+
+/// What the tests said on one kernel.
+pub(super) struct Report {
+    release: String,
+    booted: Option<Duration>,
+    took: Duration,
+    passed: usize,
+    failed: Vec<String>,
+    /// The status that the machine gave itself at its end.
+    exit: Option<String>,
+    /// Of each program, what the verifier took to accept it.
+    verified: Vec<String>,
+}
+
+/// What the lines for us begin with.
+const PREFIX: &str = "underpass-vm: ";
+
+impl Report {
+    /// Of a machine that has said nothing yet.
+    pub(super) fn new(release: &str) -> Self {
+        Self {
+            release: release.to_owned(),
+            booted: None,
+            took: Duration::ZERO,
+            passed: 0,
+            failed: Vec::new(),
+            exit: None,
+            verified: Vec::new(),
+        }
+    }
+
+    /// Reads one more line of the console.
+    pub(super) fn read(&mut self, line: &str, since_start: Duration) {
+        if let Some(words) = line.strip_prefix(PREFIX) {
+            if words.starts_with("up ") {
+                self.booted = Some(since_start);
+            } else if let Some(status) = words.strip_prefix("exit ") {
+                self.exit = Some(status.to_owned());
+            }
+        } else if let Some(verified) = line.strip_prefix("verified: ") {
+            self.verified.push(verified.to_owned());
+        } else if let Some(test) = line.strip_prefix("test ") {
+            self.read_test(test);
+        }
+    }
+
+    /// `name ... ok`, `name - should panic ... FAILED` and so on; with other words between where
+    /// something else was printed meanwhile.
+    fn read_test(&mut self, test: &str) {
+        let Some((name, _)) = test.split_once(" ... ") else {
+            return;
+        };
+        if test.ends_with("ok") {
+            self.passed += 1;
+        } else if test.ends_with("FAILED") {
+            self.failed.push(name.to_owned());
+        }
+    }
+
+    /// Whether the machine has booted.
+    pub(super) fn is_up(&self) -> bool {
+        self.booted.is_some()
+    }
+
+    /// Sets how long the machine has run.
+    pub(super) fn took(&mut self, took: Duration) {
+        self.took = took;
+    }
+
+    /// Whether the machine came to its end, and all was well until there.
+    pub(super) fn is_success(&self) -> bool {
+        self.exit.as_deref() == Some("0") && self.failed.is_empty() && self.passed > 0
+    }
+}
+
+/// All reports, for people.
+pub(super) fn table(reports: &[Report]) -> String {
+    let mut table = format!(
+        "{:<28}{:>8}{:>8}{:>8}{:>8}  result\n",
+        "KERNEL", "BOOT", "TOOK", "PASSED", "FAILED"
+    );
+    for report in reports {
+        let _ = writeln!(
+            table,
+            "{:<28}{:>8}{:>8}{:>8}{:>8}  {}",
+            report.release,
+            report.booted.map_or_else(|| "-".to_owned(), seconds),
+            seconds(report.took),
+            report.passed,
+            report.failed.len(),
+            result(report)
+        );
+        for name in &report.failed {
+            let _ = writeln!(table, "    failed    {name}");
+        }
+        for program in &report.verified {
+            let _ = writeln!(table, "    verified  {program}");
+        }
+    }
+    table
+}
+
+fn result(report: &Report) -> &'static str {
+    if report.is_success() {
+        "ok"
+    } else if !report.is_up() {
+        "did not boot"
+    } else if report.exit.is_none() {
+        "did not end"
+    } else {
+        "FAILED"
+    }
+}
+
+fn seconds(duration: Duration) -> String {
+    format!("{:.1} s", duration.as_secs_f64())
+}

@@ -301,7 +301,8 @@ impl Inputs {
         let mut wake = select! {
             _ = self.terminate.recv() => return Ok(Wake::Stop),
             _ = self.interrupt.recv() => return Ok(Wake::Stop),
-            changed = self.events.changed() => {
+            // What failed may itself have changed something, and would be tried again at once.
+            changed = self.events.changed(), if !retry => {
                 changed?;
                 Wake::Kernel
             }

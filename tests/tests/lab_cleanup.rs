@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use std::{env, fs};
 
 use anyhow::{Context as _, Result, bail};
-use dataplane_tests::{Background, Lab, Node, require_root};
+use dataplane_tests::{Background, Lab, Node, patient, require_root};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -65,7 +65,7 @@ fn leaves_nothing(test: &str, end: impl FnOnce(&mut Child) -> Result<()>) -> Res
     assert_eq!(machine()?, before, "the lab shows on the machine");
     end(&mut holder)?;
     assert!(!holder.wait()?.success());
-    let deadline = Instant::now() + Duration::from_secs(2);
+    let deadline = Instant::now() + patient(Duration::from_secs(10));
     while !found(&traces).is_empty() && Instant::now() < deadline {
         sleep(Duration::from_millis(5));
     }

@@ -5,7 +5,7 @@
 //! is followed by a packet that differs only in being right, and does arrive.
 
 use std::cell::Cell;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -16,7 +16,7 @@ use dataplane_tests::{
     programs::{DROPPED, Programs, TO_STACK},
     require_root,
 };
-use etherparse::{Icmpv4Type, TcpHeader};
+use etherparse::{Icmpv4Type, PacketBuilder, TcpHeader};
 
 /// How long what is sent may take to arrive.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -185,6 +185,44 @@ fn another_vxlan_network_never_enters() -> Result<()> {
         },
         &[("from_uplink", "not-our-tunnel")],
     )?;
+    scene.ends_unharmed()
+}
+
+/// The carrier's UDP port is open over IPv6, too, and no peer has an address there.
+#[test]
+#[ignore = "needs root and BPF: cargo xtask test"]
+fn nothing_comes_out_of_a_tunnel_over_ipv6() -> Result<()> {
+    require_root();
+    let scene = Scene::new(Mode::Vxlan)?;
+    let ours = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);
+    let theirs = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2);
+    for interface in ["all", "eth0", "underpass0"] {
+        let key = format!("net.ipv6.conf.{interface}.disable_ipv6");
+        scene.target().ns().set_sysctl(&key, "0")?;
+    }
+    scene
+        .target()
+        .ns()
+        .exec(&format!("ip address add {ours}/64 dev eth0 nodad"))?;
+    for vni in [VNI, VNI + 1] {
+        scene.refuses(
+            &format!("VNI {vni} over IPv6"),
+            |payload| {
+                let inner = scene.inner_frame(&scene.right_inner(payload));
+                let datagram = [&frames::vxlan_header(vni)[..], &inner].concat();
+                let builder =
+                    PacketBuilder::ethernet2(scene.peer().mac().0, scene.target().mac().0)
+                        .ipv6(theirs.octets(), ours.octets(), 64)
+                        .udp(50_000, frames::VXLAN_PORT);
+                let mut frame = Vec::with_capacity(builder.size(datagram.len()));
+                builder
+                    .write(&mut frame, &datagram)
+                    .expect("a vector takes everything");
+                frame
+            },
+            &[("from_carrier", "wrong-network")],
+        )?;
+    }
     scene.ends_unharmed()
 }
 

@@ -256,5 +256,5 @@ fn shown() -> Vec<String> {
 }
 
 fn all_routes() -> String {
-    ip("route show table all")
+    ip("-4 route show table all")
 }

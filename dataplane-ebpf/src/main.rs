@@ -1,7 +1,7 @@
 //! The BPF programs of underpass.
 //!
 //! A packet is parsed and decided upon by `dataplane-common`, rewritten by it, and delivered here.
-//! Each program is one statement; what a packet meets on its way stands in
+//! Each program is three lines; what a packet meets on its way stands in
 //! `dataplane_common::decide`.
 #![no_std]
 #![no_main]

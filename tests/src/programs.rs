@@ -129,7 +129,7 @@ fn query_tcx(interface: &str, side: TcAttachType) -> Result<Option<Vec<String>>>
             Ok(Some(names.collect()))
         }
         Err(ProgramError::SyscallError(error))
-            if error.io_error.raw_os_error() == Some(libc::EINVAL) =>
+            if error.io_error.raw_os_error() == Some(nix::libc::EINVAL) =>
         {
             Ok(None)
         }

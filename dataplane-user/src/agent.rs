@@ -46,9 +46,11 @@ const RESYNC: Duration = Duration::from_secs(30);
 /// logged, and what was there before stays.
 pub async fn run(config: Config) -> Result<()> {
     let Source::File(cluster_file) = config.source.clone();
+    let (netlink, events) = Netlink::connect()?;
+    // Watched before it is read, so that no change falls between.
+    let inputs = Inputs::new(events, cluster_file.clone())?;
     let cluster = read_cluster(&config, &cluster_file)?;
 
-    let (netlink, events) = Netlink::connect()?;
     let pins = Pins::new(&config.pins);
     pins.create()?;
     let lock = pins.lock()?;
@@ -66,7 +68,6 @@ pub async fn run(config: Config) -> Result<()> {
         state: None,
         _lock: lock,
     };
-    let inputs = Inputs::new(events, cluster_file)?;
     agent.serve(inputs).await
 }
 

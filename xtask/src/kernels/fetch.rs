@@ -15,7 +15,6 @@ use crate::process;
 
 use super::{Kernel, cache_of};
 
-const MIRROR: &str = "mirror+file:///etc/apt/mirror.list";
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// The package that depends on the newest kernel of a suite. The cloud kernels are small, and have
@@ -134,8 +133,9 @@ impl Apt {
         create_dir(&apt.join("state/lists/partial"))?;
         create_dir(&apt.join("cache/archives/partial"))?;
         let list = apt.join("sources.list");
+        let mirror = mirror()?;
         let line =
-            format!("deb [target=Packages arch=amd64 signed-by={KEYRING}] {MIRROR} {suite} main\n");
+            format!("deb [target=Packages arch=amd64 signed-by={KEYRING}] {mirror} {suite} main\n");
         fs::write(&list, line).with_context(|| format!("cannot write {}", list.display()))?;
         let options = [
             format!("Dir::Etc::sourcelist={}", list.display()),
@@ -213,4 +213,26 @@ fn whoami() -> Result<String> {
             .trim()
             .to_owned(),
     )
+}
+
+/// Where this system has its own Debian from: all suites are on one mirror. It is known once the
+/// system's package lists are here.
+fn mirror() -> Result<String> {
+    let mut command = Command::new("apt-get");
+    command
+        .args([
+            "indextargets",
+            "--format",
+            "$(ORIGIN) $(CODENAME) $(REPO_URI)",
+        ])
+        .arg("Created-By: Packages");
+    let sources = process::output(&mut command)?;
+    let mirror = sources.lines().find_map(|line| {
+        let mut words = line.split(' ');
+        let (origin, codename, uri) = (words.next()?, words.next()?, words.next()?);
+        // Not its security archive, whose codename has that word behind it.
+        (origin == "Debian" && !codename.contains('-'))
+            .then(|| uri.trim_end_matches('/').to_owned())
+    });
+    mirror.context("apt knows no Debian archive: run `apt-get update`, on a Debian system")
 }

@@ -131,7 +131,9 @@ impl Agent {
         let carrier = plan::carrier(&self.model(&node))?;
         let ifindex = self.netlink.ensure_carrier(&carrier).await?;
         let plan = plan::plan(&self.model(&node), ifindex)?;
-        self.apply(&plan, &carrier, ifindex).await
+        let is_up = node.links.get(&ifindex).is_some_and(|link| link.up);
+        let raise = (!is_up).then_some((carrier, ifindex));
+        self.apply(&plan, raise).await
     }
 
     async fn read_node(&mut self) -> Result<NodeState> {
@@ -155,10 +157,14 @@ impl Agent {
 
     /// Maps first, then the programs that use them, then the slow path. What fails does not keep
     /// the rest from being done: a pod is not to wait for an interface that is missing elsewhere.
-    async fn apply(&mut self, plan: &Plan, carrier: &CarrierSpec, ifindex: u32) -> Result<()> {
+    /// The carrier, with its index, is to be taken up if it is given.
+    async fn apply(&mut self, plan: &Plan, carrier: Option<(CarrierSpec, u32)>) -> Result<()> {
         let tables = self.reconciler.apply(&plan.tables);
         let programs = self.attach(plan);
-        let raised = self.raise_carrier(carrier, ifindex).await;
+        let raised = match carrier {
+            Some((carrier, ifindex)) => self.raise_carrier(carrier, ifindex).await,
+            None => Ok(()),
+        };
         let routes = self.apply_routes(plan).await;
         let resolved = self.resolve(plan).await;
         self.report(&plan.left_out);
@@ -192,7 +198,7 @@ impl Agent {
 
     /// Takes the carrier up once its programs are on it: a VXLAN device in external mode receives
     /// whatever network from whomever.
-    async fn raise_carrier(&self, carrier: &CarrierSpec, ifindex: u32) -> Result<()> {
+    async fn raise_carrier(&self, carrier: CarrierSpec, ifindex: u32) -> Result<()> {
         let hooks = [Hook::FromStack, Hook::FromCarrier];
         if hooks
             .iter()
@@ -200,7 +206,7 @@ impl Agent {
         {
             let carrier = CarrierSpec {
                 up: true,
-                ..carrier.clone()
+                ..carrier
             };
             self.netlink.ensure_carrier(&carrier).await?;
         }

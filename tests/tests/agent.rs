@@ -5,8 +5,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use aya::programs::TcAttachType;
 use dataplane_tests::{
-    Agent, Counters, Lab, Mode, Node, PingOptions, Pinging, cluster_yaml, eventually, patient,
-    ping, programs::attached, require_root,
+    Agent, Counters, Lab, Mode, Node, PingOptions, PingReport, Pinging, Pod, cluster_yaml,
+    eventually, patient, ping, programs::attached, require_root,
 };
 use nix::sys::signal::Signal;
 
@@ -36,6 +36,14 @@ fn vxlan_lab(config: &str) -> Result<(Lab, Vec<Agent>)> {
     Ok((lab, agents))
 }
 
+/// Pings one pod from another, without loss.
+#[track_caller]
+fn reaches(from: &Pod, to: &Pod) -> Result<PingReport> {
+    let report = ping(from.ns(), to.address(), &PingOptions::default())?;
+    assert!(report.is_lossless(), "{report:?}");
+    Ok(report)
+}
+
 fn cluster(lab: &Lab, mode: Mode) -> String {
     cluster_yaml(lab, mode.ipip_mode(), mode.vxlan_mode())
 }
@@ -51,12 +59,7 @@ fn killed_and_restarted_it_loses_no_packet() -> Result<()> {
     let mut agent = agents.remove(0);
     agent.process().kill()?;
     let before = Counters::read(near).context("the command line reads the pins of a dead agent")?;
-    let alone = ping(
-        near.pod("p0").ns(),
-        far.pod("p0").address(),
-        &PingOptions::default(),
-    )?;
-    assert!(alone.is_lossless(), "without an agent: {alone:?}");
+    let alone = reaches(near.pod("p0"), far.pod("p0"))?;
     let meanwhile = Counters::read(near)?.since(&before);
     let accelerated = meanwhile.get("from_workload", "sent-vxlan");
     assert!(accelerated.packets >= u64::from(alone.sent));
@@ -80,12 +83,7 @@ fn stopped_by_sigterm_it_leaves_the_dataplane_forwarding() -> Result<()> {
     }
     let (near, far) = (lab.node("node-0"), lab.node("node-1"));
     let before = Counters::read(far)?;
-    let report = ping(
-        near.pod("p0").ns(),
-        far.pod("p0").address(),
-        &PingOptions::default(),
-    )?;
-    assert!(report.is_lossless(), "{report:?}");
+    let report = reaches(near.pod("p0"), far.pod("p0"))?;
     let received = Counters::read(far)?
         .since(&before)
         .get("from_uplink", "received-vxlan");
@@ -144,12 +142,7 @@ fn a_contradiction_in_the_cluster_file_is_logged_and_changes_nothing() -> Result
 
     let after = near.underpass(&["routes", "list", "-o", "json"])?.stdout;
     assert_eq!(before, after);
-    let report = ping(
-        near.pod("p0").ns(),
-        far.pod("p0").address(),
-        &PingOptions::default(),
-    )?;
-    assert!(report.is_lossless(), "{report:?}");
+    reaches(near.pod("p0"), far.pod("p0"))?;
     Ok(())
 }
 
@@ -214,12 +207,7 @@ fn without_its_address_the_node_still_serves_its_pods_and_recovers() -> Result<(
     lab.node_mut("node-0").add_pod("late")?;
     let node = lab.node("node-0");
     node.wait_resolved()?;
-    let report = ping(
-        node.pod("p0").ns(),
-        node.pod("late").address(),
-        &PingOptions::default(),
-    )?;
-    assert!(report.is_lossless(), "{report:?}");
+    reaches(node.pod("p0"), node.pod("late"))?;
 
     node.ns()
         .exec(&format!("ip address add {address} dev eth0"))?;

@@ -23,6 +23,8 @@ pub struct MemoryPacket {
     pub gso_size: u32,
     /// What [`Packet::is_checksum_verified`] answers.
     pub checksum_verified: bool,
+    /// What [`Packet::taken_out_of`] answers.
+    pub taken_out_of: Option<Tunnel>,
 }
 
 impl MemoryPacket {
@@ -35,6 +37,7 @@ impl MemoryPacket {
             vlan_tag: false,
             gso_size: 0,
             checksum_verified: false,
+            taken_out_of: None,
         }
     }
 }
@@ -66,6 +69,10 @@ impl Packet for MemoryPacket {
 
     fn is_checksum_verified(&self) -> bool {
         self.checksum_verified
+    }
+
+    fn taken_out_of(&self) -> Option<Tunnel> {
+        self.taken_out_of
     }
 
     fn encap_room(&mut self, tunnel: Tunnel) -> Result<(), Reason> {

@@ -51,6 +51,9 @@ pub trait Packet {
     /// GRO did, or the packet never left this machine.
     fn is_checksum_verified(&self) -> bool;
 
+    /// The tunnel that `xdp_uplink` has taken the packet out of, if it has.
+    fn taken_out_of(&self) -> Option<Tunnel>;
+
     /// Makes room for `tunnel`'s headers behind the Ethernet header, and tells the kernel what will
     /// stand there. The new bytes hold anything.
     ///

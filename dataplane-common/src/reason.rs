@@ -77,6 +77,7 @@ reasons! {
     ReceivedIpip Forward "received-ipip" "from another node by IPIP, to a pod"
     ReceivedVxlan Forward "received-vxlan" "from another node by VXLAN, to a pod"
 
+    TakenOut Forward "taken-out" "taken out of its tunnel by XDP; traffic control has it next"
     Detour Forward "detour" "from the stack, by the carrier's ingress: the neighbour is not resolved"
 
     NoConfig Stack "no-config" "the agent has not written the configuration yet"
@@ -99,6 +100,8 @@ reasons! {
     Hairpin Stack "hairpin" "from a pod to itself"
     UnsupportedGso Stack "unsupported-gso" "a segmentation offload other than TCP and UDP"
     NoRoom Stack "no-room" "the kernel did not make room for the outer headers"
+    NoMetadata Stack "no-metadata" "no room for XDP metadata; traffic control opens the tunnel"
+    NotForHost Stack "not-for-host" "from the wire, not to this node's own address; traffic control has it next"
     NotForPod Stack "not-for-pod" "from the wire, to something that is not a local pod"
     SourceOutside Stack "source-outside" "from the wire to a pod, from where no direct route leads"
     NotOurTunnel Stack "not-our-tunnel" "another VXLAN network, or not VXLAN at all"
@@ -116,7 +119,7 @@ reasons! {
     ForeignSource Drop "foreign-source" "the inner source does not belong to the node that sent it"
     ForeignDestination Drop "foreign-destination" "the inner destination is not on this node"
     InnerMalformed Drop "inner-malformed" "the inner IP header contradicts itself or the frame"
-    NotInner Drop "not-inner" "out of a tunnel, and not IPv4"
+    NotInner Drop "not-inner" "out of a tunnel, and not plain IPv4"
     Congestion Drop "congestion" "congestion was marked on a flow that does not understand it (RFC 6040)"
     WrongNetwork Drop "wrong-network" "the kernel's device decapsulated another VXLAN network"
     WrongEndpoint Drop "wrong-endpoint" "a tunnel packet to another address than the node's own"

@@ -63,11 +63,24 @@ pub fn deliver<P: Packet>(
     count_down(packet, parse::IP, tos)
 }
 
-/// Takes a packet out of its tunnel and addresses it to the carrier, for the stack to treat.
+/// Takes a packet out of its tunnel, if it is in one still, and addresses it to the carrier, for the
+/// stack to treat.
 #[inline(always)]
-pub fn inject<P: Packet>(packet: &mut P, config: &Config, decap: Decap) -> Result<(), Reason> {
+pub fn inject<P: Packet>(
+    packet: &mut P,
+    config: &Config,
+    decap: Option<Decap>,
+) -> Result<(), Reason> {
+    if let Some(decap) = decap {
+        take_out(packet, decap)?;
+    }
+    address(packet, config.vtep_mac, config.vtep_mac)
+}
+
+/// Takes a packet out of its tunnel; the frame keeps its addresses.
+#[inline(always)]
+pub fn take_out<P: Packet>(packet: &mut P, decap: Decap) -> Result<(), Reason> {
     packet.decap_room(decap.tunnel)?;
-    address(packet, config.vtep_mac, config.vtep_mac)?;
     let header: &mut Ipv4Hdr = packet.header_mut(parse::IP).ok_or(Reason::Rewrite)?;
     set_tos(header, decap.tos);
     Ok(())

@@ -1,17 +1,20 @@
 //! From a verdict to the kernel's action.
 
-use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC};
+use aya_ebpf::bindings::{
+    TC_ACT_SHOT, TC_ACT_UNSPEC,
+    xdp_action::{XDP_DROP, XDP_PASS},
+};
 use dataplane_common::{
     abi::{Hook, NextHop},
     arp,
-    decide::{Arrival, Verdict},
+    decide::{Arrival, Decap, Verdict},
     packet::Packet,
     reason::{Action, Reason},
     rewrite,
     tables::Tables,
 };
 
-use crate::{count::count, helpers, packet::SkbPacket, tables::MAPS};
+use crate::{count::count, frame::XdpFrame, helpers, packet::SkbPacket, tables::MAPS};
 
 /// Rewrites the packet as `verdict` says, counts it, and hands it on.
 #[inline(always)]
@@ -46,7 +49,7 @@ fn rewrite_and_redirect(packet: &mut SkbPacket, verdict: Verdict<'_>) -> Result<
         }
         Verdict::Deliver(endpoint, arrival) => {
             let decap = match arrival {
-                Arrival::Local | Arrival::Direct => None,
+                Arrival::Local | Arrival::Direct | Arrival::TakenOut(_) => None,
                 Arrival::Tunnelled(decap) => Some(decap),
             };
             rewrite::deliver(packet, decap, endpoint)?;
@@ -74,6 +77,29 @@ fn rewrite_and_redirect(packet: &mut SkbPacket, verdict: Verdict<'_>) -> Result<
         }
         Verdict::CarrierEncap(next_hop) => carrier_encap(packet, next_hop),
     }
+}
+
+/// Takes a frame out of its tunnel, if it was found right, counts it, and hands it on.
+#[inline(always)]
+pub fn take_out(frame: &mut XdpFrame, found: Result<Decap, Reason>) -> u32 {
+    let bytes = frame.frame_length();
+    let reason = match found.and_then(|decap| rewrite_taken_out(frame, decap)) {
+        Ok(()) => Reason::TakenOut,
+        Err(reason) => reason,
+    };
+    count(Hook::XdpUplink, reason, bytes);
+    match reason.action() {
+        Action::Forward | Action::Stack => XDP_PASS,
+        Action::Drop => XDP_DROP,
+    }
+}
+
+/// The mark comes last: what is still in its tunnel must not bear it.
+#[inline(always)]
+fn rewrite_taken_out(frame: &mut XdpFrame, decap: Decap) -> Result<(), Reason> {
+    frame.reserve_mark()?;
+    rewrite::take_out(frame, decap)?;
+    frame.mark_taken_out(decap.tunnel)
 }
 
 /// Lets the packet continue into the carrier with directions for its encapsulation.

@@ -5,12 +5,12 @@ use core::ptr;
 use aya_ebpf::{
     bindings::{
         __sk_buff, BPF_CSUM_LEVEL_DEC, BPF_CSUM_LEVEL_QUERY, BPF_F_INGRESS,
-        BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LOOKUP_OUTPUT, TC_ACT_SHOT,
+        BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LOOKUP_OUTPUT, TC_ACT_SHOT, xdp_md,
     },
     helpers::generated::{
         bpf_clone_redirect, bpf_csum_level, bpf_fib_lookup, bpf_redirect, bpf_redirect_neigh,
         bpf_redirect_peer, bpf_skb_adjust_room, bpf_skb_get_tunnel_key, bpf_skb_pull_data,
-        bpf_skb_set_tunnel_key,
+        bpf_skb_set_tunnel_key, bpf_xdp_adjust_head, bpf_xdp_adjust_meta,
     },
 };
 use dataplane_common::{
@@ -175,6 +175,23 @@ pub fn drop_checksum_level(skb: *mut __sk_buff) {
     // It fails where nothing was verified, and then there is nothing to take back.
     // SAFETY: `skb` is the program's own context.
     let _: i64 = unsafe { bpf_csum_level(skb, u64::from(BPF_CSUM_LEVEL_DEC)) };
+}
+
+/// Moves the beginning of a frame, and its metadata along with it.
+#[inline(always)]
+pub fn adjust_head(xdp: *mut xdp_md, difference: i32) -> Result<(), ()> {
+    // SAFETY: `xdp` is the program's own context.
+    let result = unsafe { bpf_xdp_adjust_head(xdp, difference) };
+    if result == 0 { Ok(()) } else { Err(()) }
+}
+
+/// Makes room for `length` bytes of metadata in front of a frame, if the driver keeps any.
+#[inline(always)]
+#[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap)] // up to 32
+pub fn reserve_metadata(xdp: *mut xdp_md, length: usize) -> Result<(), ()> {
+    // SAFETY: as in `adjust_head`.
+    let result = unsafe { bpf_xdp_adjust_meta(xdp, -(length as i32)) };
+    if result == 0 { Ok(()) } else { Err(()) }
 }
 
 /// Where a VXLAN device in external mode says the packet came from.

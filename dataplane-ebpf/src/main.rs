@@ -14,18 +14,27 @@
 
 mod count;
 mod deliver;
+mod frame;
 mod helpers;
 mod packet;
 mod tables;
 
-use aya_ebpf::{macros::classifier, programs::TcContext};
+use aya_ebpf::{
+    macros::{classifier, xdp},
+    programs::{TcContext, XdpContext},
+};
 use dataplane_common::{
     abi::Hook,
     decide,
     packet::{Packet as _, Tunnel},
 };
 
-use crate::{deliver::carry_out, packet::SkbPacket, tables::MAPS};
+use crate::{
+    deliver::{carry_out, take_out},
+    frame::XdpFrame,
+    packet::SkbPacket,
+    tables::MAPS,
+};
 
 /// Headers that `from_uplink` may read: Ethernet, IP, UDP, VXLAN, Ethernet, IP, TCP.
 const UPLINK_HEADERS: u32 = 14 + 20 + 8 + 8 + 14 + 20 + 20;
@@ -62,6 +71,14 @@ pub fn from_carrier(ctx: TcContext) -> i32 {
     let mut packet = SkbPacket::new(&ctx, INNER_HEADERS);
     let verdict = decide::from_carrier(&packet, &MAPS, packet.origin());
     carry_out(Hook::FromCarrier, &mut packet, verdict)
+}
+
+/// XDP on an uplink.
+#[xdp]
+pub fn xdp_uplink(ctx: XdpContext) -> u32 {
+    let mut frame = XdpFrame::new(&ctx);
+    let found = decide::xdp_uplink(&frame, &MAPS);
+    take_out(&mut frame, found)
 }
 
 /// Attached nowhere; see [`dataplane_common::abi::probes`].

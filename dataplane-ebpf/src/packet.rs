@@ -12,7 +12,7 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::debug;
 use dataplane_common::{
-    abi::{Addr, NextHop},
+    abi::{Addr, NextHop, TakenOutMark, taken_out_mark},
     decide::Origin,
     headers::Header,
     packet::{Packet, Tunnel},
@@ -115,6 +115,13 @@ impl SkbPacket {
         })
     }
 
+    /// The address where the packet's metadata begins.
+    #[inline(always)]
+    fn metadata(&self) -> usize {
+        // SAFETY: as in `ifindex`.
+        unsafe { ptr::read_volatile(&raw const (*self.skb).data_meta) as usize }
+    }
+
     /// The address where the packet begins. Volatile: LLVM would otherwise keep the 32 bits of the
     /// context's field, and the verifier refuse arithmetic on them.
     #[inline(always)]
@@ -184,6 +191,19 @@ impl Packet for SkbPacket {
     #[inline(always)]
     fn is_checksum_verified(&self) -> bool {
         self.gso_size() != 0 || helpers::is_checksum_unnecessary(self.skb)
+    }
+
+    #[inline(always)]
+    fn taken_out_of(&self) -> Option<Tunnel> {
+        let start = self.metadata();
+        if start + size_of::<TakenOutMark>() > self.data() {
+            return None;
+        }
+        // SAFETY: in bounds; bytes may lie anywhere.
+        let mark = unsafe { *(start as *const TakenOutMark) };
+        [Tunnel::Ipip, Tunnel::Vxlan]
+            .into_iter()
+            .find(|tunnel| mark == taken_out_mark(*tunnel))
     }
 
     #[inline(always)]

@@ -20,7 +20,9 @@ use tracing::{debug, error, info, warn};
 use crate::{
     cluster::Cluster,
     config::{Config, Source},
-    dataplane::{self, Attachments, Dataplane, PinLock, Pins},
+    dataplane::{
+        self, Attachments, Dataplane, PinLock, Pins, WhyOff, XdpLinks, XdpState, XdpUplink,
+    },
     kernel::{self, CarrierSpec, Events, Netlink},
     node::{LearnedMacs, NodeState},
     plan::{self, LeftOut, Model, Plan},
@@ -58,6 +60,7 @@ pub async fn run(config: Config) -> Result<()> {
     dataplane.forward_logs()?;
     let agent = Agent {
         reconciler: Reconciler::open(&pins)?,
+        xdp: XdpLinks::new(pins.clone()),
         attachments: Attachments::new(pins, config.attach),
         dataplane,
         netlink,
@@ -85,6 +88,7 @@ struct Agent {
     dataplane: Dataplane,
     reconciler: Reconciler,
     attachments: Attachments,
+    xdp: XdpLinks,
     learned: LearnedMacs,
     left_out: Vec<LeftOut>,
     /// How the last synchronization ended, once there was one.
@@ -160,7 +164,7 @@ impl Agent {
     /// The carrier, with its index, is to be taken up if it is given.
     async fn apply(&mut self, plan: &Plan, carrier: Option<(CarrierSpec, u32)>) -> Result<()> {
         let tables = self.reconciler.apply(&plan.tables);
-        let programs = self.attach(plan);
+        let programs = self.attach(plan).await;
         let raised = match carrier {
             Some((carrier, ifindex)) => self.raise_carrier(carrier, ifindex).await,
             None => Ok(()),
@@ -179,7 +183,15 @@ impl Agent {
         resolved
     }
 
-    fn attach(&mut self, plan: &Plan) -> Result<()> {
+    async fn attach(&mut self, plan: &Plan) -> Result<()> {
+        let taken_off = self.xdp.keep_only(&plan.xdp)?;
+        self.netlink.wait_without_xdp(&taken_off).await?;
+        let tc = self.attach_to_tc(plan);
+        let xdp = self.attach_to_xdp(plan);
+        tc.and(xdp)
+    }
+
+    fn attach_to_tc(&mut self, plan: &Plan) -> Result<()> {
         let applied = self
             .attachments
             .apply(&mut self.dataplane, &plan.attachments);
@@ -194,6 +206,26 @@ impl Agent {
             info!("detached {name}");
         }
         applied.errors.into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// Only where `from_uplink` is: it delivers what XDP takes out of tunnels.
+    fn attach_to_xdp(&mut self, plan: &Plan) -> Result<()> {
+        let has_next = |uplink: &&XdpUplink| self.attachments.has(uplink.ifindex, Hook::FromUplink);
+        let uplinks = plan.xdp.iter().filter(has_next).cloned().collect();
+        for (uplink, state) in self.xdp.attach(&mut self.dataplane, &uplinks)? {
+            let interface = uplink.interface;
+            match state {
+                XdpState::On(_) => info!(interface, "attached xdp_uplink, {}", state.name()),
+                XdpState::Off(why @ WhyOff::Refused(_)) => {
+                    warn!(
+                        interface,
+                        "no XDP, tunnels are opened on traffic control: {why}"
+                    );
+                }
+                XdpState::Off(why) => info!(interface, "no XDP: {why}"),
+            }
+        }
+        Ok(())
     }
 
     /// Takes the carrier up once its programs are on it: a VXLAN device in external mode receives

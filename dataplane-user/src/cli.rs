@@ -53,6 +53,11 @@ enum Command {
     Agent,
     /// Remove everything that the agent has made on this node.
     Detach,
+    /// What runs on this node: the agent, and the programs by interface.
+    Status {
+        #[command(flatten)]
+        output: Output,
+    },
     /// The route table of the programs.
     #[command(subcommand)]
     Routes(Routes),
@@ -164,6 +169,10 @@ async fn execute(cli: &Cli) -> Result<()> {
                 .map(|((hook, reason), counter)| CounterRow::new(hook, reason, counter))
                 .collect();
             print(&inspect::render(&rows, output.output)?)
+        }
+        Command::Status { output } => {
+            let status = inspect::status(&cli.global.pinned()?)?;
+            print(&inspect::render_status(&status, output.output)?)
         }
         Command::Explain {
             source,

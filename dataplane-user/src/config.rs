@@ -38,6 +38,8 @@ pub struct Config {
     pub workload_tunnels: bool,
     /// How the BPF programs are attached. Default: as the kernel allows.
     pub attach: Attach,
+    /// Whether tunnels are opened before the socket buffer. Default: where the driver can.
+    pub xdp: Xdp,
     /// Where the cluster's routes come from. Default: the file `cluster.yaml`.
     pub source: Source,
     /// The tunnels between nodes.
@@ -68,6 +70,7 @@ impl Config {
             acceleration: acceleration(raw.acceleration, &mut problems),
             workload_tunnels: raw.workload_tunnels.unwrap_or(false),
             attach: attach(raw.attach, &mut problems),
+            xdp: xdp(raw.xdp, &mut problems),
             source: source(raw.source, file),
             tunnel: Tunnel {
                 vxlan: vxlan(raw.tunnel, &mut problems),
@@ -107,6 +110,19 @@ pub enum Attach {
     Tcx,
     /// By filters of a clsact queueing discipline.
     Clsact,
+}
+
+/// Where XDP opens what the wire brings in tunnels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Xdp {
+    /// In the driver, where it can and that makes it faster; else nowhere.
+    Auto,
+    /// In the driver, where it can.
+    Native,
+    /// Behind the driver, on any interface.
+    Generic,
+    /// Nowhere: it is done on traffic control.
+    Off,
 }
 
 /// Where the cluster's routes come from.
@@ -244,6 +260,21 @@ fn attach(given: Option<Located<String>>, problems: &mut Problems) -> Attach {
         .unwrap_or(Attach::Auto)
 }
 
+fn xdp(given: Option<Located<String>>, problems: &mut Problems) -> Xdp {
+    let choices = [
+        ("auto", Xdp::Auto),
+        ("native", Xdp::Native),
+        ("generic", Xdp::Generic),
+        ("off", Xdp::Off),
+    ];
+    given
+        .and_then(|Located { value, line }| {
+            let word = scalar::word(&value, &choices);
+            problems.keep(line, format!("xdp '{value}'"), word)
+        })
+        .unwrap_or(Xdp::Auto)
+}
+
 fn source(given: Option<RawSource>, config: &Path) -> Source {
     let file = given
         .and_then(|source| source.file)
@@ -298,6 +329,7 @@ struct RawConfig {
     #[serde(rename = "workloadTunnels")]
     workload_tunnels: Option<bool>,
     attach: Option<Located<String>>,
+    xdp: Option<Located<String>>,
     source: Option<RawSource>,
     tunnel: Option<RawTunnel>,
     pins: Option<Located<String>>,
@@ -342,6 +374,7 @@ mod tests {
             acceleration: Acceleration::All,
             workload_tunnels: false,
             attach: Attach::Auto,
+            xdp: Xdp::Auto,
             source: Source::File("/etc/up/cluster.yaml".into()),
             tunnel: Tunnel {
                 vxlan: Vxlan {
@@ -373,6 +406,7 @@ mod tests {
              gateways: [169.254.1.1, 10.0.0.1]\n\
              acceleration: all\n\
              attach: clsact\n\
+             xdp: off\n\
              source: { file: ../routes.yaml }\n\
              tunnel: { vxlan: { vni: 0, port: 65535, checksum: true } }\n\
              pins: /run/bpf/up\n",
@@ -385,6 +419,7 @@ mod tests {
             acceleration: Acceleration::All,
             workload_tunnels: false,
             attach: Attach::Clsact,
+            xdp: Xdp::Off,
             source: Source::File("/etc/up/../routes.yaml".into()),
             tunnel: Tunnel {
                 vxlan: Vxlan {
@@ -442,7 +477,7 @@ mod tests {
             (
                 "uplink: eth0\n",
                 "1: unknown field 'uplink', expected one of node, uplinks, workloads, gateways, \
-                 acceleration, workloadTunnels, attach, source, tunnel, pins",
+                 acceleration, workloadTunnels, attach, xdp, source, tunnel, pins",
             ),
             (
                 "source: {kernel: true}\n",

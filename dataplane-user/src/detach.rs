@@ -1,6 +1,7 @@
 //! Putting the node back as it was.
 
 use anyhow::Result;
+use dataplane_common::abi::Hook;
 use tracing::info;
 
 use crate::{
@@ -17,6 +18,12 @@ use crate::{
 pub async fn detach(pins: &Pins) -> Result<()> {
     let lock = pins.exist().then(|| pins.lock()).transpose()?;
     let (netlink, _events) = Netlink::connect()?;
+    // First: without `from_uplink` nobody would look at what comes out of a tunnel.
+    let xdp = dataplane::detach_xdp(pins)?;
+    netlink.wait_without_xdp(&xdp).await?;
+    for ifindex in xdp {
+        info!("detached {}-{ifindex}", Hook::XdpUplink.name());
+    }
     for name in dataplane::detach_all(pins)? {
         info!("detached {name}");
     }

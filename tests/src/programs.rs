@@ -10,7 +10,7 @@ use crate::{NetNs, Node};
 /// What a program did with a frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ran {
-    /// Its verdict, one of `TC_ACT_*`.
+    /// Its verdict, one of `TC_ACT_*` or `XDP_*`.
     pub action: i32,
     /// The frame afterwards.
     pub frame: Vec<u8>,
@@ -28,6 +28,10 @@ pub const TO_STACK: i32 = -1;
 pub const DROPPED: i32 = 2;
 /// `TC_ACT_REDIRECT`: to another interface.
 pub const REDIRECTED: i32 = 7;
+/// `XDP_DROP`.
+pub const XDP_DROPPED: i32 = 1;
+/// `XDP_PASS`: on to the stack.
+pub const XDP_PASSED: i32 = 2;
 
 /// Size of `struct __sk_buff`, and where its fields `ifindex` and `gso_size` are.
 const CONTEXT_SIZE: usize = 192;
@@ -48,6 +52,25 @@ impl Programs {
     /// Runs the program of `hook` on `frame` as if it were on interface `interface`.
     pub fn run(&mut self, hook: Hook, interface: &str, frame: &[u8]) -> Result<Ran> {
         self.run_offloaded(hook, interface, frame, 0)
+    }
+
+    /// Runs the XDP program on `frame`. What it leaves in front of the frame comes first.
+    pub fn run_xdp(&mut self, frame: &[u8]) -> Result<Ran> {
+        let mut output = vec![0; frame.len() + GROWTH];
+        let result = self
+            .dataplane
+            .xdp()?
+            .test_run(TestRunOptions {
+                data_in: Some(frame),
+                data_out: Some(&mut output),
+                ..TestRunOptions::default()
+            })
+            .context("run xdp_uplink")?;
+        output.truncate(usize::try_from(result.data_size_out)?);
+        Ok(Ran {
+            action: result.return_value.cast_signed(),
+            frame: output,
+        })
     }
 
     /// As [`Programs::run`], for a packet that a device has yet to cut into segments with this many

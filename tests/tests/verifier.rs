@@ -14,7 +14,10 @@ fn every_program_is_accepted() -> Result<()> {
     let lab = Lab::flat(1, 0)?;
     let mut dataplane = dataplane::load(&Pins::new(lab.node("node-0").pins()))?;
     for hook in Hook::ALL {
-        let info = dataplane.program(hook)?.info()?;
+        let info = match hook {
+            Hook::XdpUplink => dataplane.xdp()?.info()?,
+            _ => dataplane.program(hook)?.info()?,
+        };
         let instructions = info
             .verified_instruction_count()
             .map_or_else(|| "?".to_owned(), |count| count.to_string());

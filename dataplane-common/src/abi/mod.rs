@@ -6,7 +6,10 @@
 //! Integers are in the host's byte order; [`Addr`], [`Mac`] and what else is a byte array is as on
 //! the wire.
 
-use crate::reason::{Action, Reason};
+use crate::{
+    packet::Tunnel,
+    reason::{Action, Reason},
+};
 
 #[cfg(feature = "aya")]
 mod pod;
@@ -16,7 +19,7 @@ pub use values::{Config, Counter, Endpoint, NextHop, NextHopKind, Peer, Workload
 
 /// Version of everything in this module; part of the pin path, since pinned maps are reused
 /// without any check of their layout.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// An IPv4 address in network byte order.
 pub type Addr = [u8; 4];
@@ -94,11 +97,22 @@ pub enum Hook {
     /// TC ingress of the carrier: what the kernel's own VXLAN receiver decapsulated, and what the
     /// programs let arrive there.
     FromCarrier = 3,
+    /// XDP on an uplink: what the wire brings, before it is a socket buffer.
+    XdpUplink = 4,
 }
 
 impl Hook {
     /// Every hook, in the order of its number.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
+        Self::FromWorkload,
+        Self::FromUplink,
+        Self::FromStack,
+        Self::FromCarrier,
+        Self::XdpUplink,
+    ];
+
+    /// The hooks of traffic control.
+    pub const TC: [Self; 4] = [
         Self::FromWorkload,
         Self::FromUplink,
         Self::FromStack,
@@ -124,14 +138,33 @@ impl Hook {
             Self::FromUplink => "from_uplink",
             Self::FromStack => "from_stack",
             Self::FromCarrier => "from_carrier",
+            Self::XdpUplink => "xdp_uplink",
         }
     }
 }
 
+/// What `xdp_uplink` leaves in front of a packet that it took out of `tunnel` (XDP metadata, which
+/// stays with the packet and is on no wire), and `from_uplink` finds there.
+#[inline(always)]
+#[must_use]
+pub const fn taken_out_mark(tunnel: Tunnel) -> TakenOutMark {
+    let kind = match tunnel {
+        Tunnel::Ipip => NextHopKind::Ipip,
+        Tunnel::Vxlan => NextHopKind::Vxlan,
+    };
+    [b'u', b'n', b'd', b'e', b'r', b'p', MARK_VERSION, kind as u8]
+}
+
+/// See [`taken_out_mark`].
+pub type TakenOutMark = [u8; 8];
+
+#[allow(clippy::cast_possible_truncation)] // it is one byte's worth of a version
+const MARK_VERSION: u8 = VERSION as u8;
+
 /// Counters a hook has room for.
 pub const COUNTERS_PER_HOOK: u32 = 64;
 /// Entries of the counter map.
-pub const MAX_COUNTERS: u32 = COUNTERS_PER_HOOK * 4;
+pub const MAX_COUNTERS: u32 = COUNTERS_PER_HOOK * 5;
 
 /// Where `reason` is counted at `hook`.
 #[inline(always)]

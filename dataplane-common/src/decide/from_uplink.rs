@@ -1,37 +1,77 @@
 //! What the wire brings.
 
-use network_types::udp::UdpHdr;
-
-use super::{Arrival, Decap, Verdict, deliver, tunnelled};
+use super::{
+    Arrival, Verdict, deliver,
+    open::{self, Opened},
+};
 use crate::{
-    abi::{Config, NextHop, NextHopKind},
-    ecn,
-    headers::{
-        ETHERNET_LEN, ETHERTYPE_IPV4, EthernetHeader, UDP_LEN, VXLAN_LEN, VxlanBytes, vxlan_header,
-    },
+    abi::{NextHop, NextHopKind},
+    headers::ETHERTYPE_IPV4,
     packet::{Packet, Tunnel},
-    parse::{self, Ipv4, PROTOCOL_IPIP, PROTOCOL_UDP},
+    parse::{self, Ipv4},
     reason::Reason,
     tables::Tables,
 };
 
-/// Where the inner IP header of an IPIP packet begins.
-const IPIP_INNER: usize = parse::TRANSPORT;
-/// Where the VXLAN header begins.
-const VXLAN: usize = parse::TRANSPORT + UDP_LEN;
-/// Where the inner Ethernet header of a VXLAN packet begins.
-const VXLAN_INNER_ETHERNET: usize = VXLAN + VXLAN_LEN;
-/// Where the inner IP header of a VXLAN packet begins.
-const VXLAN_INNER: usize = VXLAN_INNER_ETHERNET + ETHERNET_LEN;
-
 /// Decides on a frame that arrived on an uplink.
 #[inline(always)]
 pub fn from_uplink<'t, P: Packet, T: Tables>(packet: &P, tables: &'t T) -> Verdict<'t> {
-    decide(packet, tables).unwrap_or_else(Verdict::Leave)
+    let verdict = match packet.taken_out_of() {
+        Some(tunnel) => taken_out(packet, tables, tunnel),
+        None => decide(packet, tables),
+    };
+    verdict.unwrap_or_else(Verdict::Leave)
+}
+
+/// A packet that [`super::xdp_uplink`] has judged and taken out of its tunnel.
+#[inline(always)]
+fn taken_out<'t, P: Packet, T: Tables>(
+    packet: &P,
+    tables: &'t T,
+    tunnel: Tunnel,
+) -> Result<Verdict<'t>, Reason> {
+    // A tag that the device has taken off an XDP program cannot see.
+    parse::untagged(packet).map_err(|_| Reason::NotInner)?;
+    if !packet.is_to_interface() {
+        return Err(Reason::OtherHost);
+    }
+    to_pod(packet, tables, tunnel).or_else(|reason| Ok(Verdict::Inject(None, reason)))
+}
+
+#[inline(always)]
+fn to_pod<'t, P: Packet, T: Tables>(
+    packet: &P,
+    tables: &'t T,
+    tunnel: Tunnel,
+) -> Result<Verdict<'t>, Reason> {
+    let ip = parse::ipv4(packet, parse::IP)?;
+    let endpoint = tables.endpoint(ip.destination).ok_or(Reason::ForHost)?;
+    deliver(packet, &ip, parse::IP, endpoint, Arrival::TakenOut(tunnel))
 }
 
 #[inline(always)]
 fn decide<'t, P: Packet, T: Tables>(packet: &P, tables: &'t T) -> Result<Verdict<'t>, Reason> {
+    let ip = received(packet)?;
+    let config = tables.config().ok_or(Reason::NoConfig)?;
+    if ip.destination != config.node {
+        return direct(packet, tables, ip);
+    }
+    // In two arms, so that in each of them every offset is a constant.
+    match open::tunnel(packet, config, &ip)? {
+        Tunnel::Ipip => {
+            let opened = open::open(packet, tables, config, &ip, Tunnel::Ipip)?;
+            Ok(out_of_tunnel(packet, &opened, Tunnel::Ipip))
+        }
+        Tunnel::Vxlan => {
+            let opened = open::open(packet, tables, config, &ip, Tunnel::Vxlan)?;
+            Ok(out_of_tunnel(packet, &opened, Tunnel::Vxlan))
+        }
+    }
+}
+
+/// The header of an IPv4 packet that is for this interface and on no VLAN.
+#[inline(always)]
+pub(super) fn received<P: Packet>(packet: &P) -> Result<Ipv4, Reason> {
     parse::untagged(packet)?;
     if parse::ethertype(packet)? != ETHERTYPE_IPV4 {
         return Err(Reason::NotIpv4);
@@ -39,27 +79,7 @@ fn decide<'t, P: Packet, T: Tables>(packet: &P, tables: &'t T) -> Result<Verdict
     if !packet.is_to_interface() {
         return Err(Reason::OtherHost);
     }
-    let ip = parse::ipv4(packet, parse::IP)?;
-    let config = tables.config().ok_or(Reason::NoConfig)?;
-    if ip.destination != config.node {
-        return direct(packet, tables, ip);
-    }
-    match ip.protocol {
-        PROTOCOL_IPIP => {
-            open(&ip)?;
-            tunnel(packet, tables, config, &ip, Tunnel::Ipip, IPIP_INNER)
-        }
-        PROTOCOL_UDP => {
-            open(&ip)?;
-            let udp: &UdpHdr = packet.header(parse::TRANSPORT).ok_or(Reason::NotForPod)?;
-            if udp.dst != config.vxlan_port {
-                return Err(Reason::NotForPod);
-            }
-            vxlan(packet, config, &ip)?;
-            tunnel(packet, tables, config, &ip, Tunnel::Vxlan, VXLAN_INNER)
-        }
-        _ => Err(Reason::NotForPod),
-    }
+    parse::ipv4(packet, parse::IP)
 }
 
 /// A packet that is not for this node's own address.
@@ -79,78 +99,20 @@ fn direct<'t, P: Packet, T: Tables>(
     deliver(packet, &ip, parse::IP, endpoint, Arrival::Direct)
 }
 
-/// Whether an outer header allows what it carries to be read.
+/// A packet in a tunnel that ends here. What is wrong with the inner one is for the stack to treat,
+/// once it is out of the tunnel.
 #[inline(always)]
-fn open(outer: &Ipv4) -> Result<(), Reason> {
-    if outer.fragment {
-        return Err(Reason::Fragment);
-    }
-    if outer.options {
-        return Err(Reason::Options);
-    }
-    if !outer.checksum_valid {
-        return Err(Reason::HeaderChecksum);
-    }
-    Ok(())
-}
-
-/// Whether a datagram to the VXLAN port is of our network and holds an IPv4 packet for our VTEP.
-/// Whatever else it is, it is left to the kernel's receiver.
-#[inline(always)]
-fn vxlan<P: Packet>(packet: &P, config: &Config, outer: &Ipv4) -> Result<(), Reason> {
-    let header: &VxlanBytes = packet.header(VXLAN).ok_or(Reason::NotOurTunnel)?;
-    if *header != vxlan_header(config.vni) {
-        return Err(Reason::NotOurTunnel);
-    }
-    let udp: &UdpHdr = packet.header(parse::TRANSPORT).ok_or(Reason::Malformed)?;
-    let payload = usize::from(outer.total_length) + ETHERNET_LEN - parse::TRANSPORT;
-    if usize::from(u16::from_be_bytes(udp.len)) != payload {
-        return Err(Reason::Malformed);
-    }
-    if udp.check != [0, 0] && !packet.is_checksum_verified() {
-        return Err(Reason::OuterChecksum);
-    }
-    let inner: &EthernetHeader = packet
-        .header(VXLAN_INNER_ETHERNET)
-        .ok_or(Reason::Malformed)?;
-    if inner.ethertype != ETHERTYPE_IPV4 {
-        return Err(Reason::InnerNotIpv4);
-    }
-    if inner.destination != config.vtep_mac {
-        return Err(Reason::InnerOtherHost);
-    }
-    Ok(())
-}
-
-/// A packet in a tunnel that ends here, its inner IP header at `offset`.
-#[inline(always)]
-fn tunnel<'t, P: Packet, T: Tables>(
-    packet: &P,
-    tables: &'t T,
-    config: &Config,
-    outer: &Ipv4,
-    tunnel: Tunnel,
-    offset: usize,
-) -> Result<Verdict<'t>, Reason> {
-    if tables.peer(outer.source).is_none() {
-        return Err(Reason::UnknownPeer);
-    }
-    let inner = parse::ipv4(packet, offset).map_err(|_| Reason::InnerMalformed)?;
-    // The inner packet ends within the outer one, not only within the frame.
-    let room = usize::from(outer.total_length) + ETHERNET_LEN;
-    if offset + usize::from(inner.total_length) > room {
-        return Err(Reason::InnerMalformed);
-    }
-    let endpoint = tunnelled::check(tables, config, outer.source, &inner)?;
-    let decap = Decap {
-        tunnel,
-        tos: ecn::decapsulate(outer.tos, inner.tos).ok_or(Reason::Congestion)?,
+fn out_of_tunnel<'t, P: Packet>(packet: &P, opened: &Opened<'t>, tunnel: Tunnel) -> Verdict<'t> {
+    let decap = opened.decap;
+    let Some(endpoint) = opened.endpoint else {
+        return Verdict::Inject(Some(decap), Reason::ForHost);
     };
-    let Some(endpoint) = endpoint else {
-        return Ok(Verdict::Inject(decap, Reason::ForHost));
-    };
-    let arrival = Arrival::Tunnelled(decap);
-    // What is wrong with the inner packet is for the stack to treat, once it is out of the tunnel.
-    deliver(packet, &inner, offset, endpoint, arrival)
-        .or_else(|reason| Ok(Verdict::Inject(decap, reason)))
+    deliver(
+        packet,
+        &opened.inner,
+        open::inner_offset(tunnel),
+        endpoint,
+        Arrival::Tunnelled(decap),
+    )
+    .unwrap_or_else(|reason| Verdict::Inject(Some(decap), reason))
 }

@@ -7,13 +7,16 @@ mod from_carrier;
 mod from_stack;
 mod from_uplink;
 mod from_workload;
+mod open;
 mod tunnelled;
+mod xdp_uplink;
 
 pub use from_carrier::from_carrier;
 pub use from_stack::from_stack;
 pub use from_uplink::from_uplink;
 pub use from_workload::from_workload;
 pub use tunnelled::{Origin, TunnelKey};
+pub use xdp_uplink::xdp_uplink;
 
 use crate::{
     abi::{Config, Endpoint, Mac, NextHop, NextHopKind, flags},
@@ -34,8 +37,9 @@ pub enum Verdict<'t> {
     Deliver(&'t Endpoint, Arrival),
     /// Send it to another node.
     Send(Send<'t>),
-    /// Take it out of its tunnel and hand it to the stack, on the carrier's ingress.
-    Inject(Decap, Reason),
+    /// Take it out of its tunnel, if it is in one still, and hand it to the stack, on the carrier's
+    /// ingress.
+    Inject(Option<Decap>, Reason),
     /// Let it arrive on the carrier as it is, to be sent from there.
     Detour,
     /// Let the carrier, the kernel's device, encapsulate it for this next hop.
@@ -71,6 +75,8 @@ pub enum Arrival {
     Direct,
     /// From the wire, in a tunnel.
     Tunnelled(Decap),
+    /// From the wire, in a tunnel that [`xdp_uplink`] took it out of.
+    TakenOut(Tunnel),
 }
 
 impl Arrival {
@@ -78,7 +84,7 @@ impl Arrival {
         match self {
             Self::Local => Reason::DeliveredLocal,
             Self::Direct => Reason::ReceivedDirect,
-            Self::Tunnelled(decap) => match decap.tunnel {
+            Self::Tunnelled(Decap { tunnel, .. }) | Self::TakenOut(tunnel) => match tunnel {
                 Tunnel::Ipip => Reason::ReceivedIpip,
                 Tunnel::Vxlan => Reason::ReceivedVxlan,
             },

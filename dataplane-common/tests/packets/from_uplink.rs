@@ -67,7 +67,7 @@ fn delivered(endpoint: &Endpoint, tunnel: Tunnel, tos: u8) -> Verdict<'_> {
 }
 
 fn injected(tunnel: Tunnel, tos: u8, reason: Reason) -> Verdict<'static> {
-    Verdict::Inject(Decap { tunnel, tos }, reason)
+    Verdict::Inject(Some(Decap { tunnel, tos }), reason)
 }
 
 mod direct {

@@ -14,3 +14,4 @@ mod rewrite;
 mod robustness;
 mod walk;
 mod world;
+mod xdp_uplink;

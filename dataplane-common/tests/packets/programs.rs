@@ -45,7 +45,7 @@ pub fn carry_out(
     match *verdict {
         Verdict::Leave(_) => Ok(()),
         Verdict::AnswerArp(mac, _) => arp::answer(packet, mac),
-        Verdict::Deliver(endpoint, Arrival::Local | Arrival::Direct) => {
+        Verdict::Deliver(endpoint, Arrival::Local | Arrival::Direct | Arrival::TakenOut(_)) => {
             rewrite::deliver(packet, None, endpoint)
         }
         Verdict::Deliver(endpoint, Arrival::Tunnelled(decap)) => {

@@ -386,6 +386,10 @@ impl Packet for Kernel {
         self.packet.is_checksum_verified()
     }
 
+    fn taken_out_of(&self) -> Option<Tunnel> {
+        self.packet.taken_out_of()
+    }
+
     fn encap_room(&mut self, tunnel: Tunnel) -> Result<(), Reason> {
         if !self.makes_room {
             return Err(Reason::NoRoom);
@@ -443,7 +447,7 @@ fn a_packet_that_gets_no_room_is_left_as_it_was() {
                 Verdict::Deliver(&to, Arrival::Tunnelled(decap)),
                 incoming.clone(),
             ),
-            (Verdict::Inject(decap, Reason::ForHost), incoming),
+            (Verdict::Inject(Some(decap), Reason::ForHost), incoming),
         ] {
             let mut kernel = Kernel {
                 packet: packet.clone(),

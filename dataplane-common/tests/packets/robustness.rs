@@ -20,11 +20,11 @@ use crate::{
 };
 
 /// A frame of each kind that some hook understands, with the places of its IP headers.
-struct Sample {
-    name: &'static str,
+pub struct Sample {
+    pub name: &'static str,
     /// The pod that might send it.
     pod: [u8; 4],
-    frame: MemoryPacket,
+    pub frame: MemoryPacket,
     headers: Vec<Range<usize>>,
 }
 
@@ -55,7 +55,7 @@ impl Sample {
     }
 }
 
-fn samples() -> Vec<Sample> {
+pub fn samples() -> Vec<Sample> {
     let me = pod(Mode::Vxlan, HERE, FIRST);
     let peer = pod(Mode::Vxlan, THERE, FIRST);
     let to_pod = Ip::new(peer, me).tos(2);

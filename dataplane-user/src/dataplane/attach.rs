@@ -41,7 +41,9 @@ impl fmt::Display for Attachment {
 /// The side of an interface that `hook` is on.
 pub(super) const fn side(hook: Hook) -> TcAttachType {
     match hook {
-        Hook::FromWorkload | Hook::FromUplink | Hook::FromCarrier => TcAttachType::Ingress,
+        Hook::FromWorkload | Hook::FromUplink | Hook::FromCarrier | Hook::XdpUplink => {
+            TcAttachType::Ingress
+        }
         Hook::FromStack => TcAttachType::Egress,
     }
 }
@@ -185,6 +187,16 @@ struct Pin {
     clsact: bool,
 }
 
+/// What is pinned or recorded as attached to traffic control: interface index, hook, and `tcx` or
+/// `clsact`.
+pub fn attached(pins: &Pins) -> Result<Vec<(u32, Hook, &'static str)>> {
+    let attached = recorded(pins)?.into_iter().map(|pin| {
+        let (ifindex, hook) = pin.key;
+        (ifindex, hook, if pin.clsact { "clsact" } else { "tcx" })
+    });
+    Ok(attached.collect())
+}
+
 /// Takes off everything that is pinned or recorded; returns the names. The qdiscs that
 /// [`take_owned_qdiscs`](super::take_owned_qdiscs) names are left.
 pub fn detach_all(pins: &Pins) -> Result<Vec<String>> {
@@ -234,7 +246,7 @@ pub(super) fn hook_and_index(name: &str) -> Result<(Hook, u32)> {
     let Some((hook, ifindex)) = name.rsplit_once('-') else {
         bail!("`{name}` has no interface index in it");
     };
-    let hook = Hook::ALL
+    let hook = Hook::TC
         .into_iter()
         .find(|candidate| candidate.name() == hook)
         .with_context(|| format!("no hook is called `{hook}`"))?;

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use aya::{Ebpf, EbpfLoader, programs::SchedClassifier};
+use aya::{
+    Ebpf, EbpfLoader,
+    programs::{SchedClassifier, Xdp},
+};
 use aya_log::EbpfLogger;
 use dataplane_common::abi::{Hook, globals, maps};
 use tokio::time::interval;
@@ -36,13 +39,17 @@ pub fn load(pins: &Pins) -> Result<Dataplane> {
         "cannot create the BPF maps: underpass needs root (or CAP_BPF and CAP_NET_ADMIN)",
     )?;
     let mut dataplane = Dataplane { ebpf };
-    for hook in Hook::ALL {
-        dataplane
-            .program(hook)?
-            .load()
-            .with_context(|| format!("the kernel refused the BPF program {}", hook.name()))?;
+    for hook in Hook::TC {
+        let program = dataplane.program(hook)?;
+        program.load().with_context(|| refused(hook))?;
     }
+    let program = dataplane.xdp()?;
+    program.load().with_context(|| refused(Hook::XdpUplink))?;
     Ok(dataplane)
+}
+
+fn refused(hook: Hook) -> String {
+    format!("the kernel refused the BPF program {}", hook.name())
 }
 
 /// What the programs log: nothing, unless somebody wants to read it.
@@ -72,7 +79,17 @@ impl Dataplane {
         Ok(())
     }
 
-    /// The program for `hook`.
+    /// The XDP program.
+    pub fn xdp(&mut self) -> Result<&mut Xdp> {
+        let name = Hook::XdpUplink.name();
+        self.ebpf
+            .program_mut(name)
+            .with_context(|| format!("the BPF object has no program {name}"))?
+            .try_into()
+            .with_context(|| format!("the BPF program {name} is not for XDP"))
+    }
+
+    /// The program for `hook`, one of [`Hook::TC`].
     pub fn program(&mut self, hook: Hook) -> Result<&mut SchedClassifier> {
         let name = hook.name();
         self.ebpf

@@ -10,10 +10,12 @@ mod maps;
 mod object;
 mod pins;
 mod probe;
+mod xdp;
 
-pub use attach::{Applied, Attachment, Attachments, detach_all};
+pub use attach::{Applied, Attachment, Attachments, attached, detach_all};
 pub use clsact::take_owned_qdiscs;
 pub use load::{Dataplane, load};
 pub use maps::{BpfArray, BpfHash, BpfMap, RouteMap, Table};
 pub use object::bpf_object;
 pub use pins::{PinLock, Pins};
+pub use xdp::{WhyOff, XdpLinks, XdpMode, XdpState, XdpUplink, detach_xdp, xdp_states};

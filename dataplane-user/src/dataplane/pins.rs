@@ -4,6 +4,8 @@ use std::{
     fs::{self, File, TryLockError},
     io,
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
@@ -53,6 +55,12 @@ impl Pins {
         self.version().join("links")
     }
 
+    /// The directory of XDP links.
+    #[must_use]
+    pub fn xdp(&self) -> PathBuf {
+        self.version().join("xdp")
+    }
+
     /// Whether anything is pinned there.
     #[must_use]
     pub fn exist(&self) -> bool {
@@ -62,7 +70,7 @@ impl Pins {
     /// Makes the directories.
     pub fn create(&self) -> Result<()> {
         self.check_file_system()?;
-        for directory in [self.maps(), self.links()] {
+        for directory in [self.maps(), self.links(), self.xdp()] {
             fs::create_dir_all(&directory).with_context(|| {
                 format!("cannot make the pin directory {}", directory.display())
             })?;
@@ -76,16 +84,34 @@ impl Pins {
     ///
     /// Another process has it.
     pub fn lock(&self) -> Result<PinLock> {
+        /// How long somebody may only be looking whether there is a lock.
+        const LOOK: Duration = Duration::from_millis(20);
+        let mut lock = self.try_lock()?;
+        if lock.is_none() {
+            thread::sleep(LOOK);
+            lock = self.try_lock()?;
+        }
+        lock.with_context(|| {
+            format!(
+                "another underpass works with the pins in {}: stop that agent first",
+                self.base.display()
+            )
+        })
+    }
+
+    /// Whether a process has the lock: an agent, as a rule.
+    pub fn are_locked(&self) -> Result<bool> {
+        Ok(self.try_lock()?.is_none())
+    }
+
+    fn try_lock(&self) -> Result<Option<PinLock>> {
         let directory = File::open(self.version())
             .with_context(|| format!("cannot open the pins {}", self.version().display()))?;
         match directory.try_lock() {
-            Ok(()) => Ok(PinLock {
+            Ok(()) => Ok(Some(PinLock {
                 _directory: directory,
-            }),
-            Err(TryLockError::WouldBlock) => bail!(
-                "another underpass works with the pins in {}: stop that agent first",
-                self.base.display()
-            ),
+            })),
+            Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error)
                 .with_context(|| format!("cannot lock the pins {}", self.version().display())),
         }
@@ -97,7 +123,13 @@ impl Pins {
             let path = self.maps().join(name);
             fs::remove_file(&path).with_context(|| format!("cannot unpin {}", path.display()))?;
         }
-        let directories = [self.links(), self.maps(), self.version(), self.base.clone()];
+        let directories = [
+            self.links(),
+            self.xdp(),
+            self.maps(),
+            self.version(),
+            self.base.clone(),
+        ];
         for directory in directories {
             match fs::remove_dir(&directory) {
                 Ok(()) => {}

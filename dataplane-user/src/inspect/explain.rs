@@ -198,7 +198,7 @@ impl<'s> Story<'s> {
             Verdict::Deliver(endpoint, arrival) => {
                 let interface = rows::interface(endpoint.ifindex);
                 let tunnel = match arrival {
-                    Arrival::Local | Arrival::Direct => "",
+                    Arrival::Local | Arrival::Direct | Arrival::TakenOut(_) => "",
                     Arrival::Tunnelled(_) => "out of its tunnel and ",
                 };
                 format!("{tunnel}straight into the pod behind {interface}")

@@ -4,8 +4,10 @@ mod explain;
 mod output;
 mod rows;
 mod snapshot;
+mod status;
 
 pub use explain::{Explanation, explain};
-pub use output::{Format, Row, render, render_explanation};
+pub use output::{Format, Row, render, render_explanation, render_status};
 pub use rows::{CounterRow, EndpointRow, PeerRow, RouteRow};
 pub use snapshot::{Snapshot, counters};
+pub use status::{HookRow, Status, status};

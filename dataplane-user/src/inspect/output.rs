@@ -5,7 +5,7 @@ use clap::ValueEnum;
 use comfy_table::{Table, presets};
 use serde::Serialize;
 
-use super::Explanation;
+use super::{Explanation, Status};
 
 /// The form of what is printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -43,6 +43,26 @@ pub fn render_explanation(explanation: &Explanation, format: Format) -> Result<S
         Format::Table => Ok(story(explanation)),
         Format::Json => json(explanation),
         Format::Yaml => yaml(explanation),
+    }
+}
+
+/// Renders the status: for people a line about the agent, and a table.
+pub fn render_status(status: &Status, format: Format) -> Result<String> {
+    match format {
+        Format::Table => {
+            let agent = if status.agent_running {
+                "the agent is running"
+            } else {
+                "no agent is running; the dataplane is as the last one left it"
+            };
+            let pins = &status.pins;
+            Ok(format!(
+                "{agent} (pins: {pins})\n\n{}",
+                table(&status.hooks)
+            ))
+        }
+        Format::Json => json(status),
+        Format::Yaml => yaml(status),
     }
 }
 

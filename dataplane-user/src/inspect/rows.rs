@@ -235,6 +235,6 @@ pub(super) fn interface(ifindex: u32) -> String {
     interface_name(ifindex).unwrap_or_else(|| format!("#{ifindex} (gone)"))
 }
 
-fn optional<T: ToString>(value: Option<&T>) -> String {
+pub(super) fn optional<T: ToString>(value: Option<&T>) -> String {
     value.map_or_else(|| "-".to_owned(), ToString::to_string)
 }

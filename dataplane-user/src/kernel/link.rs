@@ -1,11 +1,20 @@
 //! Network interfaces.
 
-use anyhow::{Context, Result};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
 use netlink_packet_route::{
     RouteNetlinkMessage,
-    link::{InfoData, InfoVxlan, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage},
+    link::{
+        InfoData, InfoVxlan, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
+        LinkXdp,
+    },
 };
 use nix::net::if_::if_indextoname;
+use tokio::time::sleep;
 
 use super::Netlink;
 
@@ -30,6 +39,8 @@ pub struct Link {
     pub alias: Option<String>,
     /// What is particular to a VXLAN interface.
     pub vxlan: Option<Vxlan>,
+    /// Whether an XDP program is on it.
+    pub xdp: bool,
 }
 
 /// What is particular to a VXLAN interface.
@@ -67,7 +78,37 @@ impl Netlink {
             .context("cannot list the network interfaces")?;
         Ok(messages.into_iter().filter_map(link).collect())
     }
+
+    /// Waits until no XDP program is on these interfaces: the kernel frees a link a while after its
+    /// pin is gone.
+    pub async fn wait_without_xdp(&self, indexes: &BTreeSet<u32>) -> Result<()> {
+        if indexes.is_empty() {
+            return Ok(());
+        }
+        let deadline = Instant::now() + XDP_OFF;
+        loop {
+            let links = self.links().await?;
+            let remaining = links
+                .iter()
+                .find(|link| link.xdp && indexes.contains(&link.index));
+            match remaining {
+                None => return Ok(()),
+                Some(link) if Instant::now() > deadline => {
+                    bail!(
+                        "an XDP program stays on {}, though it is unpinned",
+                        link.name
+                    )
+                }
+                Some(_) => sleep(XDP_POLL).await,
+            }
+        }
+    }
 }
+
+/// How long the kernel may take to take off an XDP program whose link is unpinned, and how often it
+/// is asked.
+const XDP_OFF: Duration = Duration::from_secs(2);
+const XDP_POLL: Duration = Duration::from_millis(10);
 
 /// The name of the interface with this index, if there is one.
 #[must_use]
@@ -99,6 +140,9 @@ fn link(message: RouteNetlinkMessage) -> Option<Link> {
             LinkAttribute::Mtu(mtu) => link.mtu = mtu,
             LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
             LinkAttribute::LinkInfo(infos) => read_infos(&mut link, infos),
+            LinkAttribute::Xdp(infos) => {
+                link.xdp = infos.iter().any(|info| matches!(info, LinkXdp::ProgId(_)));
+            }
             _ => {}
         }
     }

@@ -21,8 +21,8 @@ use ipnet::Ipv4Net;
 
 use crate::{
     cluster::{Cluster, Node},
-    config::Config,
-    dataplane::Attachment,
+    config::{Config, Xdp},
+    dataplane::{Attachment, WhyOff, XdpMode, XdpUplink},
     kernel::{CARRIER_NAME, CarrierSpec, Link, OwnRoute},
     node::{NodeState, Pod},
 };
@@ -47,6 +47,8 @@ pub struct Plan {
     pub kernel_routes: Vec<OwnRoute>,
     /// The programs on their interfaces.
     pub attachments: BTreeSet<Attachment>,
+    /// What is wanted of XDP on the uplinks.
+    pub xdp: BTreeSet<XdpUplink>,
     /// Pods whose Ethernet address the kernel has to be asked for.
     pub unresolved: Vec<Pod>,
     /// Peers that cannot be reached, and why.
@@ -192,6 +194,7 @@ pub fn plan(model: &Model, carrier: u32) -> Result<Plan> {
     };
     Ok(Plan {
         attachments: attachments(model, &uplinks, carrier, &tables.workloads),
+        xdp: uplinks.iter().map(|link| xdp(model.config, link)).collect(),
         tables,
         kernel_routes,
         unresolved: model
@@ -298,4 +301,19 @@ fn attachments(
     let carrier =
         [Hook::FromStack, Hook::FromCarrier].map(|hook| attachment(carrier, hook, CARRIER_NAME));
     workloads.chain(uplinks).chain(carrier).collect()
+}
+
+fn xdp(config: &Config, uplink: &Link) -> XdpUplink {
+    let wanted = match config.xdp {
+        Xdp::Off => Err(WhyOff::Configured),
+        Xdp::Generic => Ok(XdpMode::Generic),
+        Xdp::Auto if uplink.is_veth() => Err(WhyOff::Veth),
+        Xdp::Auto | Xdp::Native => Ok(XdpMode::Native),
+    };
+    XdpUplink {
+        ifindex: uplink.index,
+        interface: uplink.name.clone(),
+        mtu: uplink.mtu,
+        wanted,
+    }
 }

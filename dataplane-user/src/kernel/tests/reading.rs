@@ -30,6 +30,7 @@ fn a_link_tells_what_it_is() {
                 kind: Some("veth".into()),
                 alias: Some("hello".into()),
                 vxlan: None,
+                xdp: false,
             }
         );
         let eth0 = link(&netlink, "eth0").await;

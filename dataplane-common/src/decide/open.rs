@@ -1,0 +1,137 @@
+//! Opening what the wire brings in a tunnel.
+
+use network_types::udp::UdpHdr;
+
+use super::{Decap, tunnelled};
+use crate::{
+    abi::{Config, Endpoint},
+    ecn,
+    headers::{
+        ETHERNET_LEN, ETHERTYPE_IPV4, EthernetHeader, UDP_LEN, VXLAN_LEN, VxlanBytes, vxlan_header,
+    },
+    packet::{Packet, Tunnel},
+    parse::{self, Ipv4, PROTOCOL_IPIP, PROTOCOL_UDP},
+    reason::Reason,
+    tables::Tables,
+};
+
+/// Where the VXLAN header begins.
+const VXLAN: usize = parse::TRANSPORT + UDP_LEN;
+/// Where the inner Ethernet header of a VXLAN packet begins.
+const VXLAN_INNER_ETHERNET: usize = VXLAN + VXLAN_LEN;
+
+/// A tunnel packet, looked into and judged.
+pub(super) struct Opened<'t> {
+    /// The inner header.
+    pub(super) inner: Ipv4,
+    /// The local pod it is for, or none where it is for this node itself.
+    pub(super) endpoint: Option<&'t Endpoint>,
+    /// How it is taken out.
+    pub(super) decap: Decap,
+}
+
+/// Where the inner IP header begins.
+#[inline(always)]
+pub(super) const fn inner_offset(tunnel: Tunnel) -> usize {
+    match tunnel {
+        Tunnel::Ipip => parse::TRANSPORT,
+        Tunnel::Vxlan => VXLAN_INNER_ETHERNET + ETHERNET_LEN,
+    }
+}
+
+/// Which tunnel a packet for this node's own address is in, if one that is opened here. Whatever
+/// else it is, it is the stack's.
+#[inline(always)]
+pub(super) fn tunnel<P: Packet>(
+    packet: &P,
+    config: &Config,
+    outer: &Ipv4,
+) -> Result<Tunnel, Reason> {
+    match outer.protocol {
+        PROTOCOL_IPIP => {
+            readable(outer)?;
+            Ok(Tunnel::Ipip)
+        }
+        PROTOCOL_UDP => {
+            readable(outer)?;
+            let udp: &UdpHdr = packet.header(parse::TRANSPORT).ok_or(Reason::NotForPod)?;
+            if udp.dst != config.vxlan_port {
+                return Err(Reason::NotForPod);
+            }
+            vxlan(packet, config, outer)?;
+            Ok(Tunnel::Vxlan)
+        }
+        _ => Err(Reason::NotForPod),
+    }
+}
+
+/// Judges what is in a tunnel that ends here.
+#[inline(always)]
+pub(super) fn open<'t, P: Packet, T: Tables>(
+    packet: &P,
+    tables: &'t T,
+    config: &Config,
+    outer: &Ipv4,
+    tunnel: Tunnel,
+) -> Result<Opened<'t>, Reason> {
+    if tables.peer(outer.source).is_none() {
+        return Err(Reason::UnknownPeer);
+    }
+    let offset = inner_offset(tunnel);
+    let inner = parse::ipv4(packet, offset).map_err(|_| Reason::InnerMalformed)?;
+    // The inner packet ends within the outer one, not only within the frame.
+    let room = usize::from(outer.total_length) + ETHERNET_LEN;
+    if offset + usize::from(inner.total_length) > room {
+        return Err(Reason::InnerMalformed);
+    }
+    let endpoint = tunnelled::check(tables, config, outer.source, &inner)?;
+    let tos = ecn::decapsulate(outer.tos, inner.tos).ok_or(Reason::Congestion)?;
+    Ok(Opened {
+        inner,
+        endpoint,
+        decap: Decap { tunnel, tos },
+    })
+}
+
+/// Whether an outer header allows what it carries to be read.
+#[inline(always)]
+fn readable(outer: &Ipv4) -> Result<(), Reason> {
+    if outer.fragment {
+        return Err(Reason::Fragment);
+    }
+    if outer.options {
+        return Err(Reason::Options);
+    }
+    if !outer.checksum_valid {
+        return Err(Reason::HeaderChecksum);
+    }
+    Ok(())
+}
+
+/// Whether a datagram to the VXLAN port is of our network and holds an IPv4 packet for our VTEP.
+/// Whatever else it is, it is left to the kernel's receiver.
+#[inline(always)]
+fn vxlan<P: Packet>(packet: &P, config: &Config, outer: &Ipv4) -> Result<(), Reason> {
+    let header: &VxlanBytes = packet.header(VXLAN).ok_or(Reason::NotOurTunnel)?;
+    if *header != vxlan_header(config.vni) {
+        return Err(Reason::NotOurTunnel);
+    }
+    let udp: &UdpHdr = packet.header(parse::TRANSPORT).ok_or(Reason::Malformed)?;
+    let payload = usize::from(outer.total_length) + ETHERNET_LEN - parse::TRANSPORT;
+    if usize::from(u16::from_be_bytes(udp.len)) != payload {
+        return Err(Reason::Malformed);
+    }
+    if udp.check != [0, 0] && !packet.is_checksum_verified() {
+        return Err(Reason::OuterChecksum);
+    }
+    let inner: &EthernetHeader = packet
+        .header(VXLAN_INNER_ETHERNET)
+        .ok_or(Reason::Malformed)?;
+    if inner.ethertype != ETHERTYPE_IPV4 {
+        return Err(Reason::InnerNotIpv4);
+    }
+    if inner.destination != config.vtep_mac {
+        return Err(Reason::InnerOtherHost);
+    }
+    Ok(())
+}

@@ -1,0 +1,78 @@
+//! What runs on this node, as the pins say.
+
+use anyhow::Result;
+use dataplane_common::abi::Hook;
+use serde::Serialize;
+
+use super::{Row, rows};
+use crate::dataplane::{self, Pins, XdpState};
+
+/// What runs on this node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    /// Whether an agent keeps the dataplane true. Without one it goes on as it is.
+    pub agent_running: bool,
+    /// The directory of pins.
+    pub pins: String,
+    /// The programs, by interface.
+    pub hooks: Vec<HookRow>,
+}
+
+/// A hook of an interface.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HookRow {
+    /// The interface.
+    pub interface: String,
+    /// The hook, and its program.
+    pub hook: &'static str,
+    /// `tcx`, `clsact`, `native`, `generic` or `off`.
+    pub state: &'static str,
+    /// Why it is off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+impl Row for HookRow {
+    const COLUMNS: &'static [&'static str] = &["INTERFACE", "HOOK", "STATE", "WHY"];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.interface.clone(),
+            self.hook.to_owned(),
+            self.state.to_owned(),
+            rows::optional(self.why.as_ref()),
+        ]
+    }
+}
+
+/// Reads what runs with these pins.
+pub fn status(pins: &Pins) -> Result<Status> {
+    let mut hooks = Vec::new();
+    for (ifindex, hook, way) in dataplane::attached(pins)? {
+        hooks.push(HookRow {
+            interface: rows::interface(ifindex),
+            hook: hook.name(),
+            state: way,
+            why: None,
+        });
+    }
+    for (ifindex, state) in dataplane::xdp_states(pins)? {
+        hooks.push(HookRow {
+            interface: rows::interface(ifindex),
+            hook: Hook::XdpUplink.name(),
+            state: state.name(),
+            why: match state {
+                XdpState::On(_) => None,
+                XdpState::Off(why) => Some(why.to_string()),
+            },
+        });
+    }
+    hooks.sort();
+    Ok(Status {
+        agent_running: pins.are_locked()?,
+        pins: pins.base().display().to_string(),
+        hooks,
+    })
+}

@@ -118,6 +118,7 @@ reasons! {
     UnknownPeer Drop "unknown-peer" "a tunnel packet from an address that is no node's"
     ForeignSource Drop "foreign-source" "the inner source does not belong to the node that sent it"
     ForeignDestination Drop "foreign-destination" "the inner destination is not on this node"
+    NestedTunnel Drop "nested-tunnel" "a tunnel in a tunnel, for this node to open"
     InnerMalformed Drop "inner-malformed" "the inner IP header contradicts itself or the frame"
     NotInner Drop "not-inner" "out of a tunnel, and not plain IPv4"
     Congestion Drop "congestion" "congestion was marked on a flow that does not understand it (RFC 6040)"

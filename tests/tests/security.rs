@@ -283,6 +283,29 @@ fn what_a_tunnel_holds_must_be_ipv4_for_this_node() -> Result<()> {
     scene.ends_unharmed()
 }
 
+/// The tunnel in the tunnel is the peer's own and right in every way but being where it is: without
+/// the check, the kernel's receiver would open it.
+#[test]
+#[ignore = "needs root and BPF: cargo xtask test"]
+fn a_tunnel_in_a_tunnel_is_not_opened() -> Result<()> {
+    require_root();
+    let scene = Scene::new(Mode::Vxlan)?;
+    let outer = scene.outer(scene.peer().address().addr());
+    for inside in [Tunnel::Vxlan, Tunnel::Ipip] {
+        for outside in [Tunnel::Vxlan, Tunnel::Ipip] {
+            scene.refuses(
+                &format!("{inside:?} in {outside:?}"),
+                |payload| {
+                    let inner = outer.tunnelled(inside, &scene.right_inner(payload));
+                    outer.tunnelled(outside, &inner[14..])
+                },
+                &[("from_uplink", "nested-tunnel")],
+            )?;
+        }
+    }
+    scene.ends_unharmed()
+}
+
 /// What `from_uplink` does not look into, the kernel reassembles or reads, and hands up by the
 /// carrier.
 #[test]

@@ -41,5 +41,5 @@ fn judge<P: Packet, T: Tables>(packet: &P, tables: &T, key: TunnelKey) -> Result
         return Err(Reason::NotInner);
     }
     let inner = parse::ipv4(packet, parse::IP).map_err(|_| Reason::InnerMalformed)?;
-    tunnelled::check(tables, config, key.remote, &inner).map(|_| ())
+    tunnelled::check(packet, tables, config, key.remote, &inner, parse::IP).map(|_| ())
 }

@@ -1,14 +1,12 @@
 //! What a pod sends, on the host side of its veth.
 
-use network_types::udp::UdpHdr;
-
-use super::{Arrival, Verdict, deliver, send};
+use super::{Arrival, Verdict, deliver, send, tunnelled};
 use crate::{
     abi::{Addr, Config, NextHopKind, flags},
     arp,
     headers::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_QINQ, ETHERTYPE_VLAN},
     packet::Packet,
-    parse::{self, Ipv4, PROTOCOL_IPIP, PROTOCOL_UDP},
+    parse::{self, Ipv4},
     reason::Reason,
     tables::Tables,
 };
@@ -39,7 +37,9 @@ fn decide<'t, P: Packet, T: Tables>(
             }
             parse::untagged(packet)?;
             let ip = parse::ipv4(packet, parse::IP)?;
-            if config.flags & flags::WORKLOAD_TUNNELS == 0 && is_tunnel(packet, tables, config, &ip)
+            // Behind a masquerading node it would come from an address that the others trust.
+            if config.flags & flags::WORKLOAD_TUNNELS == 0
+                && tunnelled::is_tunnel(packet, tables, config, &ip, parse::IP)
             {
                 return Err(Reason::WorkloadTunnel);
             }
@@ -66,24 +66,6 @@ fn owns<T: Tables>(tables: &T, ifindex: u32, source: Addr) -> bool {
     tables
         .endpoint(source)
         .is_some_and(|endpoint| endpoint.ifindex == ifindex)
-}
-
-/// Whether a pod's packet is a tunnel's. Behind a masquerading node it would come from an address
-/// that the other nodes trust. Later fragments are nothing without the first; behind IP options the
-/// port is not looked for, and what is for a node is taken for the worst.
-#[inline(always)]
-fn is_tunnel<P: Packet, T: Tables>(packet: &P, tables: &T, config: &Config, ip: &Ipv4) -> bool {
-    match ip.protocol {
-        PROTOCOL_IPIP => true,
-        PROTOCOL_UDP if ip.options => {
-            ip.destination == config.node || tables.peer(ip.destination).is_some()
-        }
-        PROTOCOL_UDP => {
-            let udp: Option<&UdpHdr> = packet.header(parse::TRANSPORT);
-            !ip.is_later_fragment && udp.is_some_and(|udp| udp.dst == config.vxlan_port)
-        }
-        _ => false,
-    }
 }
 
 #[inline(always)]

@@ -84,7 +84,7 @@ pub(super) fn open<'t, P: Packet, T: Tables>(
     if offset + usize::from(inner.total_length) > room {
         return Err(Reason::InnerMalformed);
     }
-    let endpoint = tunnelled::check(tables, config, outer.source, &inner)?;
+    let endpoint = tunnelled::check(packet, tables, config, outer.source, &inner, offset)?;
     let tos = ecn::decapsulate(outer.tos, inner.tos).ok_or(Reason::Congestion)?;
     Ok(Opened {
         inner,

@@ -1,8 +1,12 @@
 //! What may come out of a tunnel.
 
+use network_types::udp::UdpHdr;
+
 use crate::{
     abi::{Addr, Config, Endpoint, NextHopKind},
-    parse::Ipv4,
+    headers::IPV4_LEN,
+    packet::Packet,
+    parse::{Ipv4, PROTOCOL_IPIP, PROTOCOL_UDP},
     reason::Reason,
     tables::Tables,
 };
@@ -29,14 +33,17 @@ pub enum Origin {
     Foreign,
 }
 
-/// Checks an inner packet that node `peer` sent: its source is that node's, its destination ours.
-/// Returns the local pod it is for, or `None` where it is for this node itself.
+/// Checks an inner packet that node `peer` sent, whose header is at `offset`: its source is that
+/// node's, its destination ours, and it is not another tunnel for this node to open. Returns the
+/// local pod it is for, or `None` where it is for this node itself.
 #[inline(always)]
-pub(super) fn check<'t, T: Tables>(
+pub(super) fn check<'t, P: Packet, T: Tables>(
+    packet: &P,
     tables: &'t T,
     config: &Config,
     peer: Addr,
     inner: &Ipv4,
+    offset: usize,
 ) -> Result<Option<&'t Endpoint>, Reason> {
     if !belongs_to(tables, peer, inner.source) {
         return Err(Reason::ForeignSource);
@@ -48,10 +55,36 @@ pub(super) fn check<'t, T: Tables>(
         || tables
             .route(inner.destination)
             .is_some_and(|next_hop| next_hop.kind() == Some(NextHopKind::Local));
-    if is_local {
-        Ok(None)
-    } else {
-        Err(Reason::ForeignDestination)
+    if !is_local {
+        return Err(Reason::ForeignDestination);
+    }
+    if is_tunnel(packet, tables, config, inner, offset) {
+        return Err(Reason::NestedTunnel);
+    }
+    Ok(None)
+}
+
+/// Whether the packet `ip`, whose header is at `offset`, is a tunnel's. Later fragments are nothing
+/// without the first; behind IP options the port is not looked for, and what is for a node is taken
+/// for the worst.
+#[inline(always)]
+pub(super) fn is_tunnel<P: Packet, T: Tables>(
+    packet: &P,
+    tables: &T,
+    config: &Config,
+    ip: &Ipv4,
+    offset: usize,
+) -> bool {
+    match ip.protocol {
+        PROTOCOL_IPIP => true,
+        PROTOCOL_UDP if ip.options => {
+            ip.destination == config.node || tables.peer(ip.destination).is_some()
+        }
+        PROTOCOL_UDP => {
+            let udp: Option<&UdpHdr> = packet.header(offset + IPV4_LEN);
+            !ip.is_later_fragment && udp.is_some_and(|udp| udp.dst == config.vxlan_port)
+        }
+        _ => false,
     }
 }
 

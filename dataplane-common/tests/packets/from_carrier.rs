@@ -79,6 +79,16 @@ fn a_peers_packets_for_this_node_are_accepted_as_the_stack_will_have_to_treat_th
 }
 
 #[test]
+fn a_tunnel_in_a_tunnel_is_not_the_nodes_to_open() {
+    let ip = || Ip::new(node(THERE), node(HERE));
+    let ipip = ip().ipip(&good().packet());
+    assert_eq!(judged(&ipip), Reason::NestedTunnel);
+    let vxlan = ip().udp(50_000, 4789, &[0; 50]);
+    assert_eq!(judged(&vxlan), Reason::NestedTunnel);
+    assert_eq!(judged(&good().ipip(&good().packet())), Reason::Accepted);
+}
+
+#[test]
 fn nothing_comes_out_of_a_tunnel_before_there_is_something_to_judge_it_by() {
     let empty = MemoryTables::default();
     let verdict = Program::Carrier(Origin::Tunnel(KEY)).decide(&good().frame(), &empty);

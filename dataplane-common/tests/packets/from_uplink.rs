@@ -586,7 +586,8 @@ fn an_aggregate_out_of_a_tunnel_is_delivered_if_its_segments_fit() {
     }
 }
 
-/// The depth is one: what is in the inner packet is the pod's, or the host stack's.
+/// The depth is one: what is in the inner packet is the pod's business; for the host, it is not
+/// opened by the kernel either.
 #[test]
 fn a_tunnel_in_a_tunnel_is_opened_once() {
     let innermost = to_pod(Mode::Vxlan).packet();
@@ -597,11 +598,29 @@ fn a_tunnel_in_a_tunnel_is_opened_once() {
             verdict(&tunnelled(tunnel, &to_pod)),
             delivered(&to, tunnel, 0)
         );
-        let to_host = outer().ipip(&innermost);
-        assert_eq!(
-            verdict(&tunnelled(tunnel, &to_host)),
-            injected(tunnel, 0, Reason::ForHost)
-        );
+        let mut vxlan = vec![0; 16];
+        vxlan.extend(&innermost);
+        let to_tunnel_address = Ip::new(tunnel_address(THERE), tunnel_address(HERE));
+        for to_host in [
+            outer().ipip(&innermost),
+            outer().ipip(&innermost).fragment(0, true),
+            outer().ipip(&innermost).fragment(64, false),
+            outer().udp(50_000, 4789, &vxlan),
+            outer().udp(50_000, 4789, &vxlan).fragment(0, true),
+            outer().udp(50_000, 53, &vxlan).options(&[1, 1, 1, 0]),
+            to_tunnel_address.udp(50_000, 4789, &vxlan),
+        ] {
+            let frame = tunnelled(tunnel, &to_host);
+            assert_left("to open here", &frame, Reason::NestedTunnel);
+        }
+        for to_host in [
+            outer().udp(50_000, 53, &vxlan),
+            // Without the first one it is nothing.
+            outer().udp(50_000, 4789, &vxlan).fragment(64, false),
+        ] {
+            let verdict = verdict(&tunnelled(tunnel, &to_host));
+            assert!(matches!(verdict, Verdict::Inject(..)), "{verdict:?}");
+        }
     }
 }
 

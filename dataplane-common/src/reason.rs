@@ -116,6 +116,7 @@ reasons! {
     WorkloadTunnel Drop "workload-tunnel" "a pod sent IPIP or VXLAN itself"
     Blackhole Drop "blackhole" "a blackhole route"
     UnknownPeer Drop "unknown-peer" "a tunnel packet from an address that is no node's"
+    Martian Drop "martian" "out of a tunnel, from or to an address that no host has (RFC 1812)"
     ForeignSource Drop "foreign-source" "the inner source does not belong to the node that sent it"
     ForeignDestination Drop "foreign-destination" "the inner destination is not on this node"
     NestedTunnel Drop "nested-tunnel" "a tunnel in a tunnel, for this node to open"

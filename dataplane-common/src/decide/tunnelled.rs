@@ -45,6 +45,9 @@ pub(super) fn check<'t, P: Packet, T: Tables>(
     inner: &Ipv4,
     offset: usize,
 ) -> Result<Option<&'t Endpoint>, Reason> {
+    if !is_unicast(inner.source) || !is_unicast(inner.destination) {
+        return Err(Reason::Martian);
+    }
     if !belongs_to(tables, peer, inner.source) {
         return Err(Reason::ForeignSource);
     }
@@ -86,6 +89,13 @@ pub(super) fn is_tunnel<P: Packet, T: Tables>(
         }
         _ => false,
     }
+}
+
+/// Whether a host on a network can have `address` (RFC 1812, section 5.3.7): it is in neither
+/// 0.0.0.0/8, 127.0.0.0/8 nor 224.0.0.0/3.
+#[inline(always)]
+const fn is_unicast(address: Addr) -> bool {
+    !matches!(address[0], 0 | 127 | 224..)
 }
 
 /// Whether `address` is node `peer`'s: its own, or one that we would route to it.

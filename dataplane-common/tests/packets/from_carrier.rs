@@ -121,9 +121,6 @@ fn a_peer_is_held_to_its_own_addresses_and_ours() {
         node(HERE),
         OUTSIDE,
         NOWHERE,
-        [127, 0, 0, 1],
-        [224, 0, 0, 1],
-        [0; 4],
     ] {
         let reason = judged(&Ip::new(source, to));
         assert_eq!(reason, Reason::ForeignSource, "{source:?}");
@@ -135,12 +132,14 @@ fn a_peer_is_held_to_its_own_addresses_and_ours() {
         node(THERE),
         OUTSIDE,
         NOWHERE,
-        [127, 0, 0, 1],
-        [224, 0, 0, 1],
-        [255; 4],
     ] {
         let reason = judged(&Ip::new(from, destination));
         assert_eq!(reason, Reason::ForeignDestination, "{destination:?}");
+    }
+    for martian in [[127, 0, 0, 1], [224, 0, 0, 1], [255; 4], [0; 4]] {
+        for inner in [Ip::new(martian, to), Ip::new(from, martian)] {
+            assert_eq!(judged(&inner), Reason::Martian, "{martian:?}");
+        }
     }
 }
 

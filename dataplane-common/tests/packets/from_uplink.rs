@@ -337,10 +337,6 @@ fn a_peer_may_not_send_from_anybody_else() {
                 node(HERE),
                 OUTSIDE,
                 NOWHERE,
-                [127, 0, 0, 1],
-                [0; 4],
-                [224, 0, 0, 1],
-                [255; 4],
             ] {
                 for inner in [
                     Ip::new(source, destination),
@@ -383,10 +379,6 @@ fn a_tunnel_leads_to_this_node_only() {
             node(ELSEWHERE),
             NOWHERE,
             OUTSIDE,
-            [127, 0, 0, 1],
-            [224, 0, 0, 1],
-            [255; 4],
-            [0; 4],
         ] {
             let inner = Ip::new(pod(Mode::Vxlan, THERE, FIRST), destination);
             let frame = tunnelled(tunnel, &inner);
@@ -395,6 +387,30 @@ fn a_tunnel_leads_to_this_node_only() {
                 &frame,
                 Reason::ForeignDestination,
             );
+        }
+    }
+}
+
+#[test]
+fn what_no_host_has_is_neither_source_nor_destination() {
+    let (from, to) = (
+        pod(Mode::Vxlan, THERE, FIRST),
+        pod(Mode::Vxlan, HERE, FIRST),
+    );
+    for martian in [
+        [0; 4],
+        [0, 255, 255, 255],
+        [127, 0, 0, 1],
+        [127, 255, 255, 255],
+        [224, 0, 0, 1],
+        [240, 0, 0, 1],
+        [255; 4],
+    ] {
+        for inner in [Ip::new(martian, to), Ip::new(from, martian)] {
+            for tunnel in TUNNELS {
+                let frame = tunnelled(tunnel, &inner);
+                assert_left(&format!("{martian:?}"), &frame, Reason::Martian);
+            }
         }
     }
 }

@@ -162,7 +162,7 @@ pub type TakenOutMark = [u8; 8];
 const MARK_VERSION: u8 = VERSION as u8;
 
 /// Counters a hook has room for.
-pub const COUNTERS_PER_HOOK: u32 = 64;
+pub const COUNTERS_PER_HOOK: u32 = 128;
 /// Entries of the counter map.
 pub const MAX_COUNTERS: u32 = COUNTERS_PER_HOOK * 5;
 

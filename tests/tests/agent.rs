@@ -8,6 +8,7 @@ use dataplane_tests::{
     Agent, Counters, Lab, Mode, Node, PingOptions, PingReport, Pinging, Pod, cluster_yaml,
     eventually, patient, ping, programs::attached, require_root,
 };
+use dataplane_user::dataplane::Pins;
 use nix::sys::signal::Signal;
 
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -269,7 +270,7 @@ fn pods_come_and_go(config: &str) -> Result<()> {
         Ok(!String::from_utf8_lossy(&list.stdout).contains(&interface))
     })?;
     eventually("its pins are gone", || {
-        let links = std::fs::read_dir(near.pins().join("v1/links"))?;
+        let links = std::fs::read_dir(Pins::new(near.pins()).links())?;
         let workloads = links
             .filter_map(Result::ok)
             .filter(|entry| entry.file_name().to_string_lossy().contains("workload"));

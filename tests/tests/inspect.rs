@@ -1,6 +1,7 @@
 //! The command line reads the pinned maps, with the agent dead or alive.
 
 use anyhow::{Context as _, Result};
+use dataplane_common::{abi::Hook, reason::Reason};
 use dataplane_tests::{Lab, Mode, Node, require_root};
 use serde_json::{Value, json};
 
@@ -106,8 +107,8 @@ fn counters_name_hook_action_and_reason() -> Result<()> {
     let lab = lab()?;
     let node = lab.node("node-0");
     let all = json_of(node, &["counters", "--all"])?;
-    let reasons = dataplane_common::reason::Reason::ALL.len();
-    assert_eq!(all.as_array().map(Vec::len), Some(reasons * 4));
+    let expected = Hook::ALL.len() * Reason::ALL.len();
+    assert_eq!(all.as_array().map(Vec::len), Some(expected));
     let counted = json_of(node, &["counters"])?;
     for counter in counted.as_array().context("a list")? {
         assert_ne!(counter["packets"], 0, "only what was counted");

@@ -238,8 +238,15 @@ fn pods_talk_across_nodes_by_the_kernel_alone() -> Result<()> {
         bits_per_second: 8_000_000,
         ..UdpOptions::default()
     };
+    // A server that gets no time to read loses some in its socket.
+    let overflown = || server.ns().snmp_counter("Udp", "RcvbufErrors");
+    let before = overflown()?;
     let udp = udp_throughput(server.ns(), client.ns(), server.address(), 1, &udp)?;
-    assert!(udp.packets > 500 && udp.lost == 0, "{udp:?}");
+    let overflown = overflown()? - before;
+    assert!(
+        udp.packets > 500 && udp.lost <= overflown,
+        "{overflown} lost in the socket: {udp:?}"
+    );
     let report = pinging.stop()?;
     assert!(report.is_lossless() && report.sent > 100, "{report:?}");
     Ok(())

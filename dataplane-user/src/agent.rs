@@ -56,12 +56,14 @@ pub async fn run(config: Config) -> Result<()> {
     let pins = Pins::new(&config.pins);
     pins.create()?;
     let lock = pins.lock()?;
+    dataplane::adopt(&pins)?;
     let mut dataplane = dataplane::load(&pins)?;
     dataplane.forward_logs()?;
     let agent = Agent {
         reconciler: Reconciler::open(&pins)?,
         xdp: XdpLinks::new(pins.clone()),
-        attachments: Attachments::new(pins, config.attach),
+        attachments: Attachments::new(pins.clone(), config.attach),
+        pins,
         dataplane,
         netlink,
         config,
@@ -93,6 +95,7 @@ struct Agent {
     left_out: Vec<LeftOut>,
     /// How the last synchronization ended, once there was one.
     state: Option<Result<(), String>>,
+    pins: Pins,
     _lock: PinLock,
 }
 
@@ -123,10 +126,23 @@ impl Agent {
             return;
         }
         match &state {
-            Ok(()) => info!("in sync"),
+            Ok(()) => {
+                self.remove_other_versions();
+                info!("in sync");
+            }
             Err(error) => error!("cannot synchronize, trying again: {error}"),
         }
         self.state = Some(state);
+    }
+
+    /// Every hook has a program of ours by now, and nothing needs the maps of another version.
+    fn remove_other_versions(&self) {
+        match self.pins.remove_others() {
+            Ok(others) => others
+                .iter()
+                .for_each(|other| info!("removed the pins {}", other.display())),
+            Err(error) => warn!("{error:#}"),
+        }
     }
 
     /// Brings everything to what configuration, cluster and kernel now say.

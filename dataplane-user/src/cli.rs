@@ -220,8 +220,8 @@ impl Global {
         let pins = self.pins()?;
         if !pins.exist() {
             bail!(
-                "nothing is pinned in {}: the agent has not run with these pins (see --config and \
-                 --pins), or has been detached",
+                "nothing is pinned in {} by this version: its agent has not run with these pins \
+                 (see --config and --pins), or has been detached",
                 pins.base().display()
             );
         }

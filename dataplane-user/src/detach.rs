@@ -16,7 +16,14 @@ use crate::{
 ///
 /// An agent is running, or something resists; what was done until then is done.
 pub async fn detach(pins: &Pins) -> Result<()> {
-    let lock = pins.exist().then(|| pins.lock()).transpose()?;
+    let lock = if pins.exist_in_any_version()? {
+        // Our directories may be missing where another version has run.
+        pins.create()?;
+        Some(pins.lock()?)
+    } else {
+        None
+    };
+    dataplane::adopt(pins)?;
     let (netlink, _events) = Netlink::connect()?;
     // First: without `from_uplink` nobody would look at what comes out of a tunnel.
     let xdp = dataplane::detach_xdp(pins)?;
@@ -38,6 +45,7 @@ pub async fn detach(pins: &Pins) -> Result<()> {
         info!("removed {CARRIER_NAME}");
     }
     if lock.is_some() {
+        pins.remove_others()?;
         pins.remove()?;
         info!("removed the pins in {}", pins.base().display());
     }

@@ -1,9 +1,10 @@
 //! The agent comes, changes its mind, dies and returns; the dataplane carries on.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result};
 use aya::programs::TcAttachType;
+use dataplane_common::abi;
 use dataplane_tests::{
     Agent, Counters, Lab, Mode, Node, PingOptions, PingReport, Pinging, Pod, cluster_yaml,
     eventually, patient, ping, programs::attached, require_root,
@@ -189,6 +190,64 @@ fn a_second_agent_and_detach_keep_off_a_running_ones_pins() -> Result<()> {
     drop(agents);
     assert!(node.underpass(&["detach"])?.status.success());
     Ok(())
+}
+
+/// The layout of the maps is another, so they cannot be taken over: links are, and go from one
+/// program to the next in one step.
+#[test]
+#[ignore = "needs root and BPF: cargo xtask test"]
+fn another_version_is_replaced_without_loss() -> Result<()> {
+    require_root();
+    for config in ["", "attach: clsact\n", "xdp: native\n"] {
+        let (lab, mut agents) = vxlan_lab(config)?;
+        let (near, far) = (lab.node("node-0"), lab.node("node-1"));
+        let pinging = Pinging::start(near.pod("p0").ns(), far.pod("p0").address(), &watch())?;
+        let config = near.agent_config() + config;
+        let pins = Pins::new(near.pins());
+        // From an older version, and from a newer one.
+        for number in [0, 99] {
+            drop(agents.remove(0));
+            let (ours, theirs) = versions(&pins, number);
+            std::fs::rename(&ours, &theirs)?;
+            agents.insert(0, Agent::start(near, &config, &cluster(&lab, Mode::Vxlan))?);
+            assert!(ours.is_dir() && !theirs.exists(), "{config}");
+            assert_eq!(programs_on(near, "eth0")?, 1, "{config}");
+        }
+        let report = pinging.stop()?;
+        assert!(report.is_lossless(), "{config}: {report:?}");
+
+        drop(agents);
+        let (ours, theirs) = versions(&pins, 0);
+        std::fs::rename(ours, &theirs)?;
+        assert!(near.underpass(&["detach"])?.status.success());
+        assert_eq!(programs_on(near, "eth0")?, 0, "{config}");
+        assert!(!theirs.exists(), "{config}");
+    }
+    Ok(())
+}
+
+/// An agent of another version that is alive keeps the pins.
+#[test]
+#[ignore = "needs root and BPF: cargo xtask test"]
+fn an_agent_of_another_version_is_not_pushed_aside() -> Result<()> {
+    require_root();
+    let (lab, _agents) = vxlan_lab("")?;
+    let node = lab.node("node-0");
+    // It keeps its lock on the directory, whatever that is called.
+    let (ours, theirs) = versions(&Pins::new(node.pins()), 99);
+    std::fs::rename(ours, theirs)?;
+    let mut second = Agent::spawn(node, &node.agent_config(), &cluster(&lab, Mode::Vxlan))?;
+    assert!(!second.process().wait(PATIENCE)?.success());
+    let log = second.process().log()?;
+    assert!(log.contains("another underpass"), "{log}");
+    Ok(())
+}
+
+/// Where this version pins, and where version `number` would.
+fn versions(pins: &Pins, number: u32) -> (PathBuf, PathBuf) {
+    let base = pins.base();
+    let ours = base.join(format!("v{}", abi::VERSION));
+    (ours, base.join(format!("v{number}")))
 }
 
 /// Whatever is wrong elsewhere on the node, its pods are looked after.

@@ -144,7 +144,8 @@ impl Hook {
 }
 
 /// What `xdp_uplink` leaves in front of a packet that it took out of `tunnel` (XDP metadata, which
-/// stays with the packet and is on no wire), and `from_uplink` finds there.
+/// stays with the packet and is on no wire), and `from_uplink` finds there. It is the same in every
+/// version, since for a moment of an upgrade the two are of different ones.
 #[inline(always)]
 #[must_use]
 pub const fn taken_out_mark(tunnel: Tunnel) -> TakenOutMark {
@@ -152,14 +153,11 @@ pub const fn taken_out_mark(tunnel: Tunnel) -> TakenOutMark {
         Tunnel::Ipip => NextHopKind::Ipip,
         Tunnel::Vxlan => NextHopKind::Vxlan,
     };
-    [b'u', b'n', b'd', b'e', b'r', b'p', MARK_VERSION, kind as u8]
+    [b'u', b'n', b'd', b'e', b'r', b'p', b'a', kind as u8]
 }
 
 /// See [`taken_out_mark`].
 pub type TakenOutMark = [u8; 8];
-
-#[allow(clippy::cast_possible_truncation)] // it is one byte's worth of a version
-const MARK_VERSION: u8 = VERSION as u8;
 
 /// Counters a hook has room for.
 pub const COUNTERS_PER_HOOK: u32 = 128;

@@ -236,6 +236,11 @@ fn recorded(pins: &Pins) -> Result<Vec<Pin>> {
     Ok(recorded)
 }
 
+/// Whether `name` is that of a link, or of a record, as this version names them.
+pub(super) fn understands(name: &str) -> bool {
+    clsact::is_qdisc_record(name) || hook_and_index(name).is_ok()
+}
+
 fn tcx_name(attachment: &Attachment) -> String {
     format!("{}-{}", attachment.hook.name(), attachment.ifindex)
 }

@@ -19,3 +19,12 @@ pub use maps::{BpfArray, BpfHash, BpfMap, RouteMap, Table};
 pub use object::bpf_object;
 pub use pins::{PinLock, Pins};
 pub use xdp::{WhyOff, XdpLinks, XdpMode, XdpState, XdpUplink, detach_xdp, xdp_states};
+
+use anyhow::Result;
+
+/// Takes over what another version of underpass has attached, which stays attached until our own
+/// programs replace it.
+pub fn adopt(pins: &Pins) -> Result<()> {
+    pins.adopt_links(attach::understands)?;
+    pins.adopt_xdp(xdp::understands)
+}

@@ -1,4 +1,8 @@
 //! Where maps and links are pinned.
+//!
+//! What another version of underpass has pinned, with maps of another layout, is in a directory
+//! beside ours. Its links are adopted, so that each hook goes from its program to ours in one step;
+//! the rest is removed once ours is in place.
 
 use std::{
     fs::{self, File, TryLockError},
@@ -12,16 +16,22 @@ use anyhow::{Context, Result, bail};
 use dataplane_common::abi;
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
+/// The directories of a version.
+const MAPS: &str = "maps";
+const LINKS: &str = "links";
+const XDP: &str = "xdp";
+
 /// The directory of pins, of this ABI version.
 #[derive(Clone, Debug)]
 pub struct Pins {
     base: PathBuf,
 }
 
-/// A lock on the pins; the kernel releases it with the process, however that ends.
+/// A lock on the pins, those of other versions included; the kernel releases it with the process,
+/// however that ends.
 #[derive(Debug)]
 pub struct PinLock {
-    _directory: File,
+    _directories: Vec<File>,
 }
 
 impl Pins {
@@ -46,25 +56,30 @@ impl Pins {
     /// The directory of maps.
     #[must_use]
     pub fn maps(&self) -> PathBuf {
-        self.version().join("maps")
+        self.version().join(MAPS)
     }
 
     /// The directory of links.
     #[must_use]
     pub fn links(&self) -> PathBuf {
-        self.version().join("links")
+        self.version().join(LINKS)
     }
 
     /// The directory of XDP links.
     #[must_use]
     pub fn xdp(&self) -> PathBuf {
-        self.version().join("xdp")
+        self.version().join(XDP)
     }
 
     /// Whether anything is pinned there.
     #[must_use]
     pub fn exist(&self) -> bool {
         self.version().is_dir()
+    }
+
+    /// Whether anything is pinned there, by this version or another.
+    pub fn exist_in_any_version(&self) -> Result<bool> {
+        Ok(!self.versions()?.is_empty())
     }
 
     /// Makes the directories.
@@ -105,16 +120,78 @@ impl Pins {
     }
 
     fn try_lock(&self) -> Result<Option<PinLock>> {
-        let directory = File::open(self.version())
-            .with_context(|| format!("cannot open the pins {}", self.version().display()))?;
-        match directory.try_lock() {
-            Ok(()) => Ok(Some(PinLock {
-                _directory: directory,
-            })),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(error)) => Err(error)
-                .with_context(|| format!("cannot lock the pins {}", self.version().display())),
+        let mut directories = Vec::new();
+        for path in self.versions()? {
+            let directory = File::open(&path)
+                .with_context(|| format!("cannot open the pins {}", path.display()))?;
+            match directory.try_lock() {
+                Ok(()) => directories.push(directory),
+                Err(TryLockError::WouldBlock) => return Ok(None),
+                Err(TryLockError::Error(error)) => {
+                    return Err(error)
+                        .with_context(|| format!("cannot lock the pins {}", path.display()));
+                }
+            }
         }
+        Ok(Some(PinLock {
+            _directories: directories,
+        }))
+    }
+
+    /// Takes over the links of other versions whose names we understand: they stay attached, and
+    /// are ours to replace or to take off.
+    pub(super) fn adopt_links(&self, understands: impl Fn(&str) -> bool) -> Result<()> {
+        self.adopt(LINKS, understands)
+    }
+
+    /// As [`Pins::adopt_links`], for XDP.
+    pub(super) fn adopt_xdp(&self, understands: impl Fn(&str) -> bool) -> Result<()> {
+        self.adopt(XDP, understands)
+    }
+
+    fn adopt(&self, directory: &str, understands: impl Fn(&str) -> bool) -> Result<()> {
+        for other in self.other_versions()? {
+            let theirs = other.join(directory);
+            for name in names(&theirs)? {
+                let from = theirs.join(&name);
+                let to = self.version().join(directory).join(&name);
+                if understands(&name) && !to.exists() {
+                    fs::rename(&from, to)
+                        .with_context(|| format!("cannot adopt the pin {}", from.display()))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes what other versions have pinned, but for the links that were adopted; returns the
+    /// directories.
+    pub fn remove_others(&self) -> Result<Vec<PathBuf>> {
+        let others = self.other_versions()?;
+        for other in &others {
+            fs::remove_dir_all(other)
+                .with_context(|| format!("cannot remove the pins {}", other.display()))?;
+        }
+        Ok(others)
+    }
+
+    fn other_versions(&self) -> Result<Vec<PathBuf>> {
+        let mut versions = self.versions()?;
+        versions.retain(|version| *version != self.version());
+        Ok(versions)
+    }
+
+    /// The directories of all versions that have pinned anything.
+    fn versions(&self) -> Result<Vec<PathBuf>> {
+        let is_version = |name: &String| {
+            let number = name.strip_prefix('v').map(str::parse::<u32>);
+            number.is_some_and(|number| number.is_ok())
+        };
+        let names = names(&self.base)?.into_iter();
+        Ok(names
+            .filter(is_version)
+            .map(|name| self.base.join(name))
+            .collect())
     }
 
     /// Removes the maps' pins and the directories; what is attached has to be gone before.

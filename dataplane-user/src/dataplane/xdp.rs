@@ -244,6 +244,11 @@ fn records(pins: &Pins) -> Result<Vec<Record>> {
         .collect()
 }
 
+/// Whether `name` is that of a link, or of a record, as this version names them.
+pub(super) fn understands(name: &str) -> bool {
+    index_and_state(name).is_some()
+}
+
 fn name(ifindex: u32, state: XdpState) -> String {
     let state = match state {
         XdpState::On(XdpMode::Native) => "native".to_owned(),

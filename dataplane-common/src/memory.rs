@@ -1,5 +1,9 @@
 //! A packet and tables in memory: what host tests and `underpass explain` decide upon.
 
+mod carry_out;
+
+pub use carry_out::{Outcome, carry_out, take_out};
+
 use std::{collections::BTreeMap, vec::Vec};
 
 use crate::{
@@ -12,6 +16,7 @@ use crate::{
 
 /// A frame in memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools)] // facts, each by itself
 pub struct MemoryPacket {
     /// The bytes from the Ethernet header on.
     pub bytes: Vec<u8>,
@@ -25,6 +30,9 @@ pub struct MemoryPacket {
     pub checksum_verified: bool,
     /// What [`Packet::taken_out_of`] answers.
     pub taken_out_of: Option<Tunnel>,
+    /// Whether [`Packet::encap_room`] and [`Packet::decap_room`] succeed: the kernel refuses them for
+    /// some offloads.
+    pub makes_room: bool,
 }
 
 impl MemoryPacket {
@@ -38,6 +46,7 @@ impl MemoryPacket {
             gso_size: 0,
             checksum_verified: false,
             taken_out_of: None,
+            makes_room: true,
         }
     }
 }
@@ -76,7 +85,7 @@ impl Packet for MemoryPacket {
     }
 
     fn encap_room(&mut self, tunnel: Tunnel) -> Result<(), Reason> {
-        if self.bytes.len() < ETHERNET_LEN {
+        if !self.makes_room || self.bytes.len() < ETHERNET_LEN {
             return Err(Reason::NoRoom);
         }
         let room = std::iter::repeat_n(0, usize::from(tunnel.overhead()));
@@ -86,7 +95,7 @@ impl Packet for MemoryPacket {
 
     fn decap_room(&mut self, tunnel: Tunnel) -> Result<(), Reason> {
         let end = ETHERNET_LEN + usize::from(tunnel.overhead());
-        if self.bytes.len() < end {
+        if !self.makes_room || self.bytes.len() < end {
             return Err(Reason::NoRoom);
         }
         self.bytes.drain(ETHERNET_LEN..end);

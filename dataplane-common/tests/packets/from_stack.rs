@@ -11,8 +11,7 @@ use crate::{
     frames::{IP, Ip, Tamper, frame_of},
     programs::{Program, carry_out},
     world::{
-        FIRST, HERE, Mode, NOWHERE, OUTSIDE, TABLES, THERE, config, next_hop, pod, tables,
-        tunnel_address,
+        FIRST, HERE, Mode, NOWHERE, OUTSIDE, TABLES, THERE, next_hop, pod, tables, tunnel_address,
     },
 };
 
@@ -186,7 +185,7 @@ fn while_the_neighbour_is_not_resolved_packets_take_a_detour_and_are_sent_from_t
                 Verdict::Detour
             );
             let mut detoured = frame.clone();
-            carry_out(&mut detoured, &config(HERE), &Verdict::Detour).unwrap();
+            carry_out(&mut detoured, &*TABLES, &Verdict::Detour);
             assert_eq!(detoured.bytes[IP..], frame.bytes[IP..]);
             assert_eq!(
                 Program::Carrier(Origin::Program).decide(&detoured, &*TABLES),

@@ -1,12 +1,9 @@
 //! The four programs, but for what only the kernel can do: redirecting.
 
 use dataplane_common::{
-    abi::Config,
-    arp,
-    decide::{self, Arrival, Origin, Verdict},
+    decide::{self, Origin, Verdict},
+    memory,
     packet::Packet,
-    reason::Reason,
-    rewrite,
     tables::Tables,
 };
 
@@ -36,26 +33,9 @@ impl Program {
     }
 }
 
-/// Rewrites the packet as `verdict` says.
-pub fn carry_out(
-    packet: &mut impl Packet,
-    config: &Config,
-    verdict: &Verdict,
-) -> Result<(), Reason> {
-    match *verdict {
-        Verdict::Leave(_) => Ok(()),
-        Verdict::AnswerArp(mac, _) => arp::answer(packet, mac),
-        Verdict::Deliver(endpoint, Arrival::Local | Arrival::Direct | Arrival::TakenOut(_)) => {
-            rewrite::deliver(packet, None, endpoint)
-        }
-        Verdict::Deliver(endpoint, Arrival::Tunnelled(decap)) => {
-            rewrite::deliver(packet, Some(decap), endpoint)
-        }
-        Verdict::Send(send) => rewrite::send(packet, config, &send),
-        Verdict::Inject(decap, _) => rewrite::inject(packet, config, decap),
-        Verdict::Detour => rewrite::address(packet, config.vtep_mac, config.vtep_mac),
-        Verdict::CarrierEncap(next_hop) => {
-            rewrite::address(packet, next_hop.vtep_mac, config.vtep_mac)
-        }
-    }
+/// Does with the packet what `verdict` says, which succeeds.
+#[track_caller]
+pub fn carry_out(packet: &mut impl Packet, tables: &impl Tables, verdict: &Verdict) {
+    let outcome = memory::carry_out(packet, tables, verdict);
+    assert_eq!(outcome.reason, verdict.reason());
 }

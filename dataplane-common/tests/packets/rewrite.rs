@@ -4,9 +4,9 @@ use dataplane_common::{
     abi::Mac,
     decide::{Arrival, Decap, Verdict},
     headers::Header,
-    memory::MemoryPacket,
+    memory::{self, MemoryPacket},
     packet::{Packet, Tunnel},
-    reason::Reason,
+    reason::{Action, Reason},
 };
 use etherparse::{EtherType, Ethernet2Header, IpNumber, Ipv4Header, SlicedPacket, TransportSlice};
 
@@ -14,7 +14,7 @@ use crate::{
     frames::{IP, IPIP_INNER, Ip, PAYLOAD, Tamper, VXLAN_INNER, Vxlan},
     programs::{Program, carry_out},
     world::{
-        FIRST, HERE, Mode, SECOND, TABLES, THERE, VNI, config, next_hop, node, pod, pod_mac,
+        FIRST, HERE, Mode, SECOND, TABLES, THERE, VNI, next_hop, node, pod, pod_mac,
         tunnel_address, veth, veth_mac, vtep_mac,
     },
 };
@@ -30,7 +30,7 @@ fn run(program: Program, frame: &MemoryPacket) -> Vec<u8> {
     let mut frame = frame.clone();
     let verdict = program.decide(&frame, &*TABLES);
     assert!(!matches!(verdict, Verdict::Leave(_)), "{verdict:?}");
-    carry_out(&mut frame, &config(HERE), &verdict).unwrap();
+    carry_out(&mut frame, &*TABLES, &verdict);
     frame.bytes
 }
 
@@ -343,7 +343,7 @@ fn the_stack_gets_the_packet_that_was_sent_on_the_carrier() {
 fn what_the_carrier_encapsulates_is_addressed_to_the_peers_vtep() {
     let mut frame = out(Mode::Vxlan).frame();
     let hop = next_hop(HERE, Mode::Vxlan, THERE);
-    carry_out(&mut frame, &config(HERE), &Verdict::CarrierEncap(&hop)).unwrap();
+    carry_out(&mut frame, &*TABLES, &Verdict::CarrierEncap(&hop));
     assert_eq!(
         ethernet(&frame.bytes),
         addressed(vtep_mac(THERE), vtep_mac(HERE))
@@ -351,10 +351,9 @@ fn what_the_carrier_encapsulates_is_addressed_to_the_peers_vtep() {
     assert_eq!(frame.bytes[IP..], out(Mode::Vxlan).packet());
 }
 
-/// A kernel that fills the room it makes with leftovers, or makes none.
+/// A kernel that fills the room it makes with leftovers.
 struct Kernel {
     packet: MemoryPacket,
-    makes_room: bool,
 }
 
 impl Packet for Kernel {
@@ -391,18 +390,12 @@ impl Packet for Kernel {
     }
 
     fn encap_room(&mut self, tunnel: Tunnel) -> Result<(), Reason> {
-        if !self.makes_room {
-            return Err(Reason::NoRoom);
-        }
         self.packet.encap_room(tunnel)?;
         self.packet.bytes[IP..IP + usize::from(tunnel.overhead())].fill(0xaa);
         Ok(())
     }
 
     fn decap_room(&mut self, tunnel: Tunnel) -> Result<(), Reason> {
-        if !self.makes_room {
-            return Err(Reason::NoRoom);
-        }
         self.packet.decap_room(tunnel)
     }
 }
@@ -420,11 +413,8 @@ fn no_byte_of_the_new_room_is_left_as_it_was_found() {
             forwarded: true,
             ..send
         });
-        let mut kernel = Kernel {
-            packet,
-            makes_room: true,
-        };
-        carry_out(&mut kernel, &config(HERE), &verdict).unwrap();
+        let mut kernel = Kernel { packet };
+        carry_out(&mut kernel, &*TABLES, &verdict);
         assert_eq!(kernel.packet.bytes, clean, "{mode:?}");
     }
 }
@@ -449,13 +439,14 @@ fn a_packet_that_gets_no_room_is_left_as_it_was() {
             ),
             (Verdict::Inject(Some(decap), Reason::ForHost), incoming),
         ] {
-            let mut kernel = Kernel {
-                packet: packet.clone(),
+            let mut cramped = MemoryPacket {
                 makes_room: false,
+                ..packet.clone()
             };
-            let result = carry_out(&mut kernel, &config(HERE), &verdict);
-            assert_eq!(result, Err(Reason::NoRoom));
-            assert_eq!(kernel.packet, packet);
+            let outcome = memory::carry_out(&mut cramped, &*TABLES, &verdict);
+            assert_eq!(outcome.reason, Reason::NoRoom);
+            assert_eq!(outcome.action, Action::Stack);
+            assert_eq!(cramped.bytes, packet.bytes);
         }
     }
 }

@@ -5,17 +5,17 @@ use std::ops::Range;
 
 use dataplane_common::{
     decide::{Origin, TunnelKey, Verdict},
-    memory::MemoryPacket,
+    memory::{MemoryPacket, carry_out},
     reason::{Action, Reason},
 };
 use etherparse::Ipv4Header;
 
 use crate::{
     frames::{IP, IPIP_INNER, Ip, Tamper, VXLAN_INNER, Vxlan, arp_frame, arp_question},
-    programs::{Program, carry_out},
+    programs::Program,
     world::{
-        FIRST, GATEWAY, HERE, Mode, SECOND, TABLES, THERE, VNI, config, node, pod, pod_mac,
-        tunnel_address, veth,
+        FIRST, GATEWAY, HERE, Mode, SECOND, TABLES, THERE, VNI, node, pod, pod_mac, tunnel_address,
+        veth,
     },
 };
 
@@ -148,8 +148,8 @@ fn run(program: Program, frame: &MemoryPacket, what: &dyn Fn() -> String) -> Ver
         return verdict;
     }
     let mut after = frame.clone();
-    let result = carry_out(&mut after, &config(HERE), &verdict);
-    assert_eq!(result, Ok(()), "{}", what());
+    let outcome = carry_out(&mut after, &*TABLES, &verdict);
+    assert_eq!(outcome.reason, verdict.reason(), "{}", what());
     if !matches!(verdict, Verdict::AnswerArp(..)) {
         let header = Ipv4Header::from_slice(&after.bytes[IP..]);
         let (header, _) = header.unwrap_or_else(|error| panic!("{}: {error}", what()));

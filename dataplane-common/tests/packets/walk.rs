@@ -3,14 +3,14 @@
 use dataplane_common::{
     abi::Addr,
     decide::{Origin, Verdict},
-    memory::{MemoryPacket, MemoryTables},
+    memory::{MemoryPacket, MemoryTables, carry_out},
     reason::Reason,
 };
 use etherparse::{EtherType, Ethernet2Header};
 
 use crate::{
     frames::{Ip, Tamper},
-    programs::{Program, carry_out},
+    programs::Program,
     world::{
         FIRST, HERE, Mode, SECOND, THERE, next_hop, pod, pod_mac, tables, tunnel_address, veth,
         veth_mac, vtep_mac,
@@ -21,9 +21,8 @@ use crate::{
 fn step(program: Program, tables: &MemoryTables, frame: &MemoryPacket) -> (Reason, MemoryPacket) {
     let verdict = program.decide(frame, tables);
     let mut frame = frame.clone();
-    let config = tables.config.unwrap();
-    carry_out(&mut frame, &config, &verdict).unwrap();
-    (verdict.reason(), frame)
+    let outcome = carry_out(&mut frame, tables, &verdict);
+    (outcome.reason, frame)
 }
 
 /// What the wire makes of a frame: its link layer is the neighbour subsystem's affair.

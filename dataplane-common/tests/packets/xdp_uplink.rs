@@ -2,17 +2,16 @@
 
 use dataplane_common::{
     decide::{self, Verdict},
-    memory::MemoryPacket,
+    memory::{MemoryPacket, carry_out, take_out},
     packet::Tunnel,
     reason::{Action, Reason},
-    rewrite,
 };
 
 use crate::{
     frames::{Ip, Tamper as _, VXLAN_INNER, Vxlan},
-    programs::{Program, carry_out},
+    programs::Program,
     robustness::samples,
-    world::{FIRST, HERE, Mode, OUTSIDE, TABLES, THERE, config, node, pod},
+    world::{FIRST, HERE, Mode, OUTSIDE, TABLES, THERE, node, pod},
 };
 
 /// What becomes of a frame: why, and its bytes.
@@ -22,24 +21,18 @@ type Outcome = (Reason, Vec<u8>);
 fn by_traffic_control(frame: &MemoryPacket) -> Outcome {
     let mut frame = frame.clone();
     let verdict = Program::Uplink.decide(&frame, &*TABLES);
-    let reason = match carry_out(&mut frame, &config(HERE), &verdict) {
-        Ok(()) => verdict.reason(),
-        Err(reason) => reason,
-    };
+    let reason = carry_out(&mut frame, &*TABLES, &verdict).reason;
     (reason, frame.bytes)
 }
 
 /// By `xdp_uplink`, and by `from_uplink` behind it.
 fn by_xdp_first(frame: &MemoryPacket) -> Outcome {
     let mut frame = frame.clone();
-    match decide::xdp_uplink(&frame, &*TABLES) {
-        Err(reason) if reason.action() == Action::Drop => (reason, frame.bytes),
-        Err(_) => by_traffic_control(&frame),
-        Ok(decap) => {
-            rewrite::take_out(&mut frame, decap).expect("a tunnel to take it out of");
-            frame.taken_out_of = Some(decap.tunnel);
-            by_traffic_control(&frame)
-        }
+    let found = decide::xdp_uplink(&frame, &*TABLES);
+    let outcome = take_out(&mut frame, found);
+    match outcome.action {
+        Action::Drop => (outcome.reason, frame.bytes),
+        Action::Stack | Action::Forward => by_traffic_control(&frame),
     }
 }
 

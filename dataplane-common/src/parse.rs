@@ -105,6 +105,13 @@ pub fn source<P: Packet>(packet: &P) -> Result<Addr, Reason> {
     Ok(header.src_addr)
 }
 
+/// The protocol number of an IPv4 packet, whatever else its header says.
+#[inline(always)]
+pub fn protocol<P: Packet>(packet: &P) -> Result<u8, Reason> {
+    let header: &Ipv4Hdr = packet.header(IP).ok_or(Reason::Malformed)?;
+    Ok(header.proto)
+}
+
 /// The IPv4 header at `offset`, checked against itself and against the length of the frame
 /// (what `ip_rcv_core` checks).
 #[inline(always)]

@@ -6,7 +6,7 @@ use crate::{
     arp,
     headers::{ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_QINQ, ETHERTYPE_VLAN},
     packet::Packet,
-    parse::{self, Ipv4},
+    parse::{self, Ipv4, PROTOCOL_TCP},
     reason::Reason,
     tables::Tables,
 };
@@ -36,14 +36,14 @@ fn decide<'t, P: Packet, T: Tables>(
                 return Err(Reason::SpoofedSource);
             }
             parse::untagged(packet)?;
-            let ip = parse::ipv4(packet, parse::IP)?;
+            let ip = parse::ipv4(packet, parse::IP);
             // Behind a masquerading node it would come from an address that the others trust.
             if config.flags & flags::WORKLOAD_TUNNELS == 0
-                && tunnelled::is_tunnel(packet, tables, config, &ip, parse::IP)
+                && may_be_tunnel(packet, tables, config, ip)
             {
                 return Err(Reason::WorkloadTunnel);
             }
-            forward(packet, tables, config, ifindex, ip)
+            forward(packet, tables, config, ifindex, ip?)
         }
         ETHERTYPE_ARP => {
             parse::untagged(packet)?;
@@ -66,6 +66,23 @@ fn owns<T: Tables>(tables: &T, ifindex: u32, source: Addr) -> bool {
     tables
         .endpoint(source)
         .is_some_and(|endpoint| endpoint.ifindex == ifindex)
+}
+
+/// Whether the stack might see a tunnel's packet in this one, however far it could be parsed. An
+/// aggregate of TCP may say nothing of its length; the stack reads any other as one, too, as long as
+/// the kernel calls it TCP's (`iph_totlen`), which a pod with a packet socket can make it do.
+#[inline(always)]
+fn may_be_tunnel<P: Packet, T: Tables>(
+    packet: &P,
+    tables: &T,
+    config: &Config,
+    ip: Result<Ipv4, Reason>,
+) -> bool {
+    match ip {
+        Ok(ip) => tunnelled::is_tunnel(packet, tables, config, &ip, parse::IP),
+        Err(Reason::BigTcp) => parse::protocol(packet) != Ok(PROTOCOL_TCP),
+        Err(_) => false,
+    }
 }
 
 #[inline(always)]

@@ -1,0 +1,38 @@
+//! Writes the seeds of the fuzzer's corpus: for each hook the shortest bytes that were found, of
+//! random ones, to get to each reason. Run it when the grammar has changed:
+//!
+//!     cargo run --package dataplane-fuzz --example seeds
+
+use std::{collections::BTreeMap, fs, io, path::Path};
+
+use dataplane_common::abi::Hook;
+use dataplane_fuzz::check;
+
+const TRIES: usize = 100_000;
+const LONGEST: usize = 256;
+
+fn main() -> io::Result<()> {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
+    let mut random = fastrand::Rng::with_seed(1);
+    for hook in Hook::ALL {
+        let mut seeds = BTreeMap::new();
+        for _ in 0..TRIES {
+            let mut bytes = vec![0; LONGEST];
+            random.fill(&mut bytes);
+            let reason = check(hook, &bytes);
+            seeds.entry(reason).or_insert(bytes);
+        }
+        let directory = corpus.join(hook.name());
+        fs::create_dir_all(&directory)?;
+        for (reason, mut bytes) in seeds {
+            while let Some(last) = bytes.pop() {
+                if check(hook, &bytes) != reason {
+                    bytes.push(last);
+                    break;
+                }
+            }
+            fs::write(directory.join(reason.name()), bytes)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,143 @@
+//! Tables as an agent might write them, and as it never would.
+
+use dataplane_common::{
+    abi::{Addr, Config, Endpoint, NextHop, NextHopKind, Peer, Workload, flags},
+    memory::MemoryTables,
+};
+
+use crate::{Surroundings, addresses, choices::Choices};
+
+/// What a program might know on a node.
+#[must_use]
+pub fn tables(choices: &mut Choices, around: &Surroundings) -> MemoryTables {
+    let config = config(choices, around);
+    let mut tables = MemoryTables {
+        config: (choices.mostly() || choices.mostly()).then_some(config),
+        ..MemoryTables::default()
+    };
+    for _ in 0..choices.below(5) {
+        let peer = peer(choices, around);
+        tables.peers.insert(addresses::node(choices), peer);
+    }
+    for _ in 0..choices.of(&[8, 7, 6, 5, 4, 2, 1, 0]) {
+        let (length, network) = prefix(choices);
+        let next_hop = next_hop(choices, around, config.node);
+        tables.routes.insert((length, network), next_hop);
+    }
+    for _ in 0..choices.of(&[6, 5, 4, 3, 2, 1, 0]) {
+        let address = if choices.mostly() {
+            addresses::pod(choices)
+        } else {
+            addresses::any(choices)
+        };
+        tables.endpoints.insert(address, endpoint(choices, around));
+    }
+    for interface in &around.workloads {
+        if choices.mostly() {
+            let workload = Workload {
+                mac: interface.mac,
+                ..Workload::default()
+            };
+            tables.workloads.insert(interface.index, workload);
+        }
+    }
+    tables
+}
+
+fn config(choices: &mut Choices, around: &Surroundings) -> Config {
+    let [_, a, b, c] = choices.bytes();
+    Config {
+        node: addresses::node(choices),
+        vni: choices.of(&[4096, 4096, 1, 0xff_ffff, u32::from_be_bytes([0, a, b, c])]),
+        flags: choices.of(&[0, flags::WORKLOAD_TUNNELS])
+            | choices.of(&[0, 0, flags::VXLAN_CHECKSUM]),
+        carrier: 7,
+        vxlan_port: choices.of(&[4789_u16, 4789, 8472, 53]).to_be_bytes(),
+        vtep_mac: addresses::mac(choices, around),
+        gateways: [
+            choices.of(&[[169, 254, 1, 1], [0; 4]]),
+            [0; 4],
+            addresses::any(choices),
+            [0; 4],
+        ],
+    }
+}
+
+fn peer(choices: &mut Choices, around: &Surroundings) -> Peer {
+    Peer {
+        tunnel: addresses::pod(choices),
+        vtep_mac: addresses::mac(choices, around),
+        ..Peer::default()
+    }
+}
+
+/// A prefix length and a network address.
+fn prefix(choices: &mut Choices) -> (u8, Addr) {
+    let length = choices.of(&[24, 24, 24, 26, 32, 31, 16, 8, 0]);
+    let address = if choices.mostly() {
+        addresses::pod(choices)
+    } else {
+        addresses::any(choices)
+    };
+    (length, addresses::within(address, length, [0; 4]))
+}
+
+fn next_hop(choices: &mut Choices, around: &Surroundings, node: Addr) -> NextHop {
+    /// A kind that nobody has defined.
+    const UNKNOWN: u8 = 6;
+    NextHop {
+        kind: match choices.below(16) {
+            0..=2 => NextHopKind::Local as u8,
+            3..=5 => NextHopKind::Direct as u8,
+            6..=9 => NextHopKind::Ipip as u8,
+            10..=13 => NextHopKind::Vxlan as u8,
+            14 => NextHopKind::Blackhole as u8,
+            _ => choices.of(&[0, UNKNOWN]),
+        },
+        mtu: mtu(choices),
+        ifindex: if choices.mostly() {
+            around.uplink.index
+        } else {
+            choices.of(&[0, 1, 250])
+        },
+        peer: addresses::node(choices),
+        gateway: match choices.below(8) {
+            0..=3 => around.resolved,
+            4..=6 => around.unresolved,
+            _ => choices.of(&addresses::SPECIAL),
+        },
+        source: if choices.mostly() {
+            node
+        } else {
+            addresses::any(choices)
+        },
+        vtep_mac: addresses::mac(choices, around),
+        ..NextHop::default()
+    }
+}
+
+fn endpoint(choices: &mut Choices, around: &Surroundings) -> Endpoint {
+    let interface = if choices.mostly() {
+        choices.of(&around.workloads).index
+    } else {
+        choices.of(&[0, 1, 250])
+    };
+    Endpoint {
+        ifindex: interface,
+        mtu: mtu(choices).into(),
+        mac: if choices.mostly() {
+            [0x02, 0, 0, 0, 0, choices.of(&[1, 2])]
+        } else {
+            [0; 6]
+        },
+        host_mac: addresses::mac(choices, around),
+    }
+}
+
+fn mtu(choices: &mut Choices) -> u16 {
+    match choices.below(8) {
+        0..=5 => choices.of(&[1450, 1480, 1500]),
+        6 => choices.of(&[0, 20, 27, 28, 68, 9000, u16::MAX]),
+        _ => choices.word(),
+    }
+}

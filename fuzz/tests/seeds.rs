@@ -1,0 +1,28 @@
+//! The seeds of the fuzzer's corpus: everything holds of them, too, and they are still what their
+//! names say.
+
+use std::{fs, io, path::Path};
+
+use dataplane_common::abi::Hook;
+use dataplane_fuzz::check;
+
+#[test]
+fn every_seed_gets_where_its_name_says() -> io::Result<()> {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
+    for hook in Hook::ALL {
+        let mut seeds = 0;
+        for seed in fs::read_dir(corpus.join(hook.name()))? {
+            let seed = seed?;
+            let reason = check(hook, &fs::read(seed.path())?);
+            assert_eq!(
+                *reason.name(),
+                *seed.file_name(),
+                "at {hook:?}: run `cargo run --package dataplane-fuzz --example seeds` where the \
+                 grammar has changed"
+            );
+            seeds += 1;
+        }
+        assert!(seeds > 10, "{seeds} seeds at {hook:?}");
+    }
+    Ok(())
+}

@@ -27,6 +27,7 @@ pub mod calico;
 mod cluster;
 mod command;
 mod counters;
+pub mod differential;
 pub mod frames;
 mod lab;
 mod mac;

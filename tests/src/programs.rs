@@ -14,6 +14,19 @@ pub struct Ran {
     pub action: i32,
     /// The frame afterwards.
     pub frame: Vec<u8>,
+    /// Its firewall mark afterwards; none before it is a socket buffer.
+    pub mark: u32,
+}
+
+/// What the kernel says of a frame besides its bytes: as much as `BPF_PROG_TEST_RUN` lets one say.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Context {
+    /// Index of the interface it is on, in the namespace of the node.
+    pub ifindex: u32,
+    /// Bytes of payload in each of the segments that a device has yet to cut it into, or 0.
+    pub gso_size: u32,
+    /// Its firewall mark.
+    pub mark: u32,
 }
 
 /// A second load of the programs, on the maps that the node's agent has filled.
@@ -33,8 +46,9 @@ pub const XDP_DROPPED: i32 = 1;
 /// `XDP_PASS`: on to the stack.
 pub const XDP_PASSED: i32 = 2;
 
-/// Size of `struct __sk_buff`, and where its fields `ifindex` and `gso_size` are.
+/// Size of `struct __sk_buff`, and where some of its fields are.
 const CONTEXT_SIZE: usize = 192;
+const CONTEXT_MARK: usize = 8;
 const CONTEXT_IFINDEX: usize = 40;
 const CONTEXT_GSO_SIZE: usize = 176;
 /// Room for the longest encapsulation behind what went in.
@@ -70,6 +84,7 @@ impl Programs {
         Ok(Ran {
             action: result.return_value.cast_signed(),
             frame: output,
+            mark: 0,
         })
     }
 
@@ -82,29 +97,49 @@ impl Programs {
         frame: &[u8],
         gso_size: u32,
     ) -> Result<Ran> {
+        let ifindex = self.ns.run(|| {
+            nix::net::if_::if_nametoindex(interface)
+                .with_context(|| format!("find the interface {interface}"))
+        })?;
+        let context = Context {
+            ifindex,
+            gso_size,
+            ..Context::default()
+        };
+        self.run_in(hook, context, frame)
+    }
+
+    /// Runs the program of `hook` on `frame` with this context.
+    pub fn run_in(&mut self, hook: Hook, context: Context, frame: &[u8]) -> Result<Ran> {
         let Self { dataplane, ns } = self;
         let program = dataplane.program(hook)?;
-        ns.run(|| {
-            let ifindex = nix::net::if_::if_nametoindex(interface)
-                .with_context(|| format!("find the interface {interface}"))?;
-            let mut context = [0; CONTEXT_SIZE];
-            context[CONTEXT_IFINDEX..CONTEXT_IFINDEX + 4].copy_from_slice(&ifindex.to_ne_bytes());
-            context[CONTEXT_GSO_SIZE..CONTEXT_GSO_SIZE + 4]
-                .copy_from_slice(&gso_size.to_ne_bytes());
-            let mut output = vec![0; frame.len() + GROWTH];
-            let result = program
-                .test_run(TestRunOptions {
-                    data_in: Some(frame),
-                    data_out: Some(&mut output),
-                    ctx_in: Some(&context),
-                    ..TestRunOptions::default()
-                })
-                .with_context(|| format!("run {} on {interface}", hook.name()))?;
-            output.truncate(usize::try_from(result.data_size_out)?);
-            Ok(Ran {
-                action: result.return_value.cast_signed(),
-                frame: output,
-            })
+        let mut input = [0; CONTEXT_SIZE];
+        for (offset, value) in [
+            (CONTEXT_MARK, context.mark),
+            (CONTEXT_IFINDEX, context.ifindex),
+            (CONTEXT_GSO_SIZE, context.gso_size),
+        ] {
+            input[offset..offset + 4].copy_from_slice(&value.to_ne_bytes());
+        }
+        let mut output = [0; CONTEXT_SIZE];
+        let mut after = vec![0; frame.len() + GROWTH];
+        let result = ns.run(|| {
+            let options = TestRunOptions {
+                data_in: Some(frame),
+                data_out: Some(&mut after),
+                ctx_in: Some(&input),
+                ctx_out: Some(&mut output),
+                ..TestRunOptions::default()
+            };
+            let ran = program.test_run(options);
+            ran.with_context(|| format!("run {} in {context:?}", hook.name()))
+        })?;
+        after.truncate(usize::try_from(result.data_size_out)?);
+        let mark = &output[CONTEXT_MARK..CONTEXT_MARK + 4];
+        Ok(Ran {
+            action: result.return_value.cast_signed(),
+            frame: after,
+            mark: u32::from_ne_bytes(mark.try_into()?),
         })
     }
 }

@@ -20,6 +20,17 @@ pub(crate) fn lint() -> Result<()> {
             .arg("--all-targets")
             .args(DENY_WARNINGS),
     )?;
+    process::run(
+        cargo::host("clippy")?
+            .args([
+                "--package",
+                "dataplane-fuzz",
+                "--features",
+                "libfuzzer",
+                "--bins",
+            ])
+            .args(DENY_WARNINGS),
+    )?;
     setup::ensure(&[Part::Toolchain, Part::Clippy])?;
     process::run(Toolchain::get()?.cargo("clippy")?.args(DENY_WARNINGS))
 }

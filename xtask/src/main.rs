@@ -5,6 +5,7 @@ mod cargo;
 mod clippy;
 mod debian;
 mod demo;
+mod fuzz;
 mod kernels;
 mod linker;
 mod lint;
@@ -65,6 +66,7 @@ fn run(command: Command) -> Result<()> {
             update,
             filters,
         }),
+        Command::Fuzz { minutes, target } => fuzz::fuzz(target, minutes),
         Command::Lint => lint::lint(),
     }
 }
@@ -124,6 +126,19 @@ enum Command {
         /// Which kernels; all unless said otherwise
         #[arg(value_name = "KERNEL", value_parser = kernels::names())]
         kernels: Vec<String>,
+    },
+
+    /// Fuzz the decisions, encapsulation and decapsulation on the host
+    ///
+    /// What the fuzzer finds out is kept in the target directory, and taken up again.
+    Fuzz {
+        /// For how long, all targets together
+        #[arg(long, default_value_t = 5)]
+        minutes: u32,
+
+        /// Only this target, one of `fuzz/targets`
+        #[arg(value_name = "TARGET")]
+        target: Option<String>,
     },
 
     /// Check the formatting, and run clippy on the host's crates and on the BPF programs

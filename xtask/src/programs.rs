@@ -15,6 +15,11 @@ pub(crate) fn machine_needs() -> Vec<Need> {
     MACHINES.iter().map(need).collect()
 }
 
+/// What the fuzzer is built with besides, as things to have.
+pub(crate) fn fuzzer_needs() -> Vec<Need> {
+    vec![need(&CXX)]
+}
+
 /// The names of the programs that the lab runs.
 pub(crate) fn of_the_lab() -> impl Iterator<Item = &'static str> {
     LAB.iter().map(|program| program.name)
@@ -40,6 +45,12 @@ const LINKER: Program = Program {
     name: "cc",
     packages: &["gcc", "libc6-dev"],
     why: "links Rust programs",
+};
+
+const CXX: Program = Program {
+    name: "c++",
+    packages: &["g++"],
+    why: "compiles libFuzzer",
 };
 
 const LAB: &[Program] = &[

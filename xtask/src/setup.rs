@@ -19,9 +19,11 @@ pub(crate) enum Part {
     Clippy,
     /// What the virtual machines of the kernel matrix take.
     Machines,
+    /// What builds the fuzzer.
+    Fuzzer,
 }
 
-/// Everything but what only the kernel matrix takes.
+/// Everything but what only the kernel matrix or the fuzzer takes.
 pub(crate) const ALL: &[Part] = &[Part::Programs, Part::Toolchain, Part::Linker, Part::Clippy];
 
 /// What building and running take.
@@ -129,6 +131,7 @@ fn needs(parts: &[Part]) -> Result<Vec<Need>> {
             Part::Linker => linker::needs()?,
             Part::Clippy => clippy::needs(),
             Part::Machines => programs::machine_needs(),
+            Part::Fuzzer => programs::fuzzer_needs(),
         });
     }
     Ok(needs)

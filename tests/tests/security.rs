@@ -517,11 +517,13 @@ fn a_pods_tunnel_never_leaves_its_node() -> Result<()> {
         let with = |ip: &Ip, packet: &[u8], body: &[u8]| outer.framed(&ip.packet(packet[9], body));
         let whole = forge("by a pod");
         let optional = forge("behind options");
+        let tagged = forge("behind a priority tag");
         let pieces = forge("in fragments");
         let (first, last) = pieces[20..].split_at((pieces.len() - 20 - 32) / 8 * 8);
         let offset = u16::try_from(first.len())?;
         for frame in [
             with(&ip, &whole, &whole[20..]),
+            in_vlan(0, with(&ip, &tagged, &tagged[20..])),
             with(
                 &ip.clone().options(&[1, 1, 1, 0]),
                 &optional,
@@ -969,6 +971,12 @@ impl<'a> Spoofing<'a> {
         }
         Ok(())
     }
+}
+
+/// The frame with a VLAN tag. To the kernel, one in VLAN 0 is as one without.
+fn in_vlan(vlan: u16, mut frame: Vec<u8>) -> Vec<u8> {
+    frame.splice(12..12, [C_TAG, vlan].map(u16::to_be_bytes).concat());
+    frame
 }
 
 /// Waits for a frame with `right` in it, before which there is none that is forged.

@@ -30,12 +30,11 @@ fn decide<'t, P: Packet, T: Tables>(
     let config = tables.config().ok_or(Reason::NoConfig)?;
     match parse::ethertype(packet)? {
         ETHERTYPE_IPV4 => {
-            // Before anything that would hand the packet to the stack, a VLAN tag included: of a
-            // tag without a number the stack would take no notice.
+            // Both before anything that would hand the packet to the stack, a VLAN tag included: of
+            // a tag without a number the stack would take no notice.
             if !owns(tables, ifindex, parse::source(packet)?) {
                 return Err(Reason::SpoofedSource);
             }
-            parse::untagged(packet)?;
             let ip = parse::ipv4(packet, parse::IP);
             // Behind a masquerading node it would come from an address that the others trust.
             if config.flags & flags::WORKLOAD_TUNNELS == 0
@@ -43,6 +42,7 @@ fn decide<'t, P: Packet, T: Tables>(
             {
                 return Err(Reason::WorkloadTunnel);
             }
+            parse::untagged(packet)?;
             forward(packet, tables, config, ifindex, ip?)
         }
         ETHERTYPE_ARP => {

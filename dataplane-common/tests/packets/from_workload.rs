@@ -562,6 +562,11 @@ fn pods_send_no_tunnels_unless_they_may() {
             ("a first fragment to it", udp().fragment(0, true).frame()),
         ] {
             assert_left(what, &frame, Reason::WorkloadTunnel);
+            let tagged = MemoryPacket {
+                vlan_tag: true,
+                ..frame.clone()
+            };
+            assert_left(what, &tagged, Reason::WorkloadTunnel);
             let endless = frame.clone().with_ip(IP, 2, &[0; 2]).of_segments(1400);
             assert_left(what, &endless, Reason::WorkloadTunnel);
             assert_eq!(

@@ -53,7 +53,7 @@ fn may_come_from_pod(run: &Run) {
         reading::is_on(run.tables, run.case.ifindex, source),
         "the stack got a source that is not the pod's"
     );
-    if config.flags & flags::WORKLOAD_TUNNELS != 0 || run.case.packet.vlan_tag {
+    if config.flags & flags::WORKLOAD_TUNNELS != 0 {
         return;
     }
     let Ok((header, _)) = Ipv4Header::from_slice(packet) else {

@@ -358,6 +358,7 @@ struct RawVxlan {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::document::corruption::corrupt;
 
     fn config(text: &str) -> Result<Config, String> {
         Config::parse(Path::new("/etc/up/config.yaml"), text, || "host".to_owned())
@@ -614,5 +615,25 @@ mod tests {
                 .to_string(),
             "/nonexistent/config.yaml: cannot be read: No such file or directory (os error 2)"
         );
+    }
+
+    #[test]
+    fn a_corrupted_file_is_read_or_refused_by_line() {
+        let text = "\
+node: node1
+uplinks: [eth0]
+workloads: [\"cali*\"]
+gateways: [169.254.1.1]
+acceleration: all
+workloadTunnels: false
+attach: auto
+xdp: auto
+source: { file: cluster.yaml }
+tunnel: { vxlan: { vni: 4096, port: 4789, checksum: false } }
+pins: /sys/fs/bpf/underpass
+";
+        corrupt(text, 4_000, &["workloads is an empty list"], |text| {
+            config(text).err()
+        });
     }
 }

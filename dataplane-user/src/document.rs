@@ -1,6 +1,8 @@
 //! A YAML file, its values, and what its author is told about them: what `config.yaml` and
 //! `cluster.yaml` have in common.
 
+#[cfg(test)]
+pub(crate) mod corruption;
 mod problems;
 pub(crate) mod scalar;
 mod yaml;

@@ -2,6 +2,7 @@ use std::fmt::Write as _;
 
 use super::*;
 use crate::cluster::{Mode, NodeId, Pool, PoolMode, Route, RouteTarget, When};
+use crate::document::corruption::corrupt;
 
 /// The table of the README: one pool, two nodes, a route of each kind.
 const VALID: &str = "\
@@ -599,4 +600,13 @@ fn a_large_table_is_no_attack() {
     }
     let cluster = parse(Path::new("cluster.yaml"), &text).unwrap();
     assert_eq!(cluster.routes.len(), 60_002);
+}
+
+#[test]
+fn a_corrupted_table_is_read_or_refused_by_line() {
+    let whole = ["is empty", "has no pools", "has no nodes"];
+    corrupt(VALID, 4_000, &whole, |text| {
+        let table = parse(Path::new("cluster.yaml"), text);
+        table.err().map(|error| error.to_string())
+    });
 }

@@ -51,7 +51,7 @@ pub(crate) fn fuzz(target: Option<String>, minutes: u32) -> Result<()> {
 
 /// The names of the targets, by their files.
 fn targets() -> Result<Vec<String>> {
-    let files = files(&lookup::workspace().join("fuzz/targets"))?;
+    let files = files(&lookup::workspace().join("tests/fuzz/targets"))?;
     let names = files.iter().filter_map(|file| file.file_stem()?.to_str());
     Ok(names.map(str::to_owned).collect())
 }
@@ -85,7 +85,7 @@ fn host() -> Result<String> {
 fn run(binary: &Path, target: &str, seconds: u64) -> Result<()> {
     let corpus = directory()?.join("corpus").join(target);
     let findings = directory()?.join("findings").join(target);
-    let seeds = lookup::workspace().join("fuzz/corpus").join(target);
+    let seeds = lookup::workspace().join("tests/fuzz/corpus").join(target);
     for made in [&corpus, &findings] {
         fs::create_dir_all(made).with_context(|| format!("cannot make {}", made.display()))?;
     }

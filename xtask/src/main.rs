@@ -136,7 +136,7 @@ enum Command {
         #[arg(long, default_value_t = 5)]
         minutes: u32,
 
-        /// Only this target, one of `fuzz/targets`
+        /// Only this target, one of `tests/fuzz/targets`
         #[arg(value_name = "TARGET")]
         target: Option<String>,
     },

@@ -149,6 +149,14 @@ pub fn ipv4<P: Packet>(packet: &P, offset: usize) -> Result<Ipv4, Reason> {
     })
 }
 
+/// Whether a host on a network can have `address` (RFC 1812, section 5.3.7): it is in neither
+/// 0.0.0.0/8, 127.0.0.0/8 nor 224.0.0.0/3.
+#[inline(always)]
+#[must_use]
+pub const fn is_unicast(address: Addr) -> bool {
+    !matches!(address[0], 0 | 127 | 224..)
+}
+
 /// Source and destination port of a packet whose IP header is at `offset`, as they stand on the
 /// wire; zero where the protocol has none, or the packet is a fragment or has options.
 #[inline(always)]

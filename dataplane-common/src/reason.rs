@@ -92,7 +92,7 @@ reasons! {
     Fragment Stack "fragment" "a fragment of an IP packet"
     TtlExpired Stack "ttl-expired" "the TTL would reach zero; the stack answers"
     TooBig Stack "too-big" "longer than the path's MTU; the stack fragments or answers"
-    Multicast Stack "multicast" "multicast or broadcast"
+    Multicast Stack "multicast" "multicast, broadcast, or to an address that no host has"
     NoRoute Stack "no-route" "no route in the table"
     LocalAddress Stack "local-address" "an address of this node that is not a pod's"
     NextHopUnset Stack "next-hop-unset" "the route's next hop is not written"

@@ -96,7 +96,7 @@ fn forward<'t, P: Packet, T: Tables>(
     if !packet.is_to_interface() {
         return Err(Reason::OtherHost);
     }
-    if ip.destination[0] >= 224 {
+    if !parse::is_unicast(ip.destination) {
         return Err(Reason::Multicast);
     }
     let next_hop = tables.route(ip.destination).ok_or(Reason::NoRoute)?;

@@ -6,7 +6,7 @@ use crate::{
     abi::{Addr, Config, Endpoint, NextHopKind},
     headers::IPV4_LEN,
     packet::Packet,
-    parse::{Ipv4, PROTOCOL_IPIP, PROTOCOL_UDP},
+    parse::{Ipv4, PROTOCOL_IPIP, PROTOCOL_UDP, is_unicast},
     reason::Reason,
     tables::Tables,
 };
@@ -89,13 +89,6 @@ pub(super) fn is_tunnel<P: Packet, T: Tables>(
         }
         _ => false,
     }
-}
-
-/// Whether a host on a network can have `address` (RFC 1812, section 5.3.7): it is in neither
-/// 0.0.0.0/8, 127.0.0.0/8 nor 224.0.0.0/3.
-#[inline(always)]
-const fn is_unicast(address: Addr) -> bool {
-    !matches!(address[0], 0 | 127 | 224..)
 }
 
 /// Whether `address` is node `peer`'s: its own, or one that we would route to it.

@@ -233,9 +233,9 @@ fn where_there_is_no_way_the_stack_or_nobody_gets_the_packet() {
         ("the outside", OUTSIDE, Reason::NoRoute),
         ("a node", node(THERE), Reason::NoRoute),
         ("its own node", node(HERE), Reason::NoRoute),
-        ("loopback", [127, 0, 0, 1], Reason::NoRoute),
+        ("loopback", [127, 0, 0, 1], Reason::Multicast),
         ("its gateway", [169, 254, 1, 1], Reason::NoRoute),
-        ("no address", [0; 4], Reason::NoRoute),
+        ("no address", [0; 4], Reason::Multicast),
         ("a blackhole", NOWHERE, Reason::Blackhole),
         (
             "its node's tunnel address",

@@ -19,8 +19,29 @@ use crate::{
 pub(crate) enum Profile {
     /// Quick to build, with debug assertions: for the tests.
     Dev,
+    /// As [`Profile::Dev`], but quick to run where a processor is emulated.
+    Machine,
     /// Optimized.
     Release,
+}
+
+impl Profile {
+    /// What cargo calls it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Dev => "dev",
+            Self::Machine => "machine",
+            Self::Release => "release",
+        }
+    }
+
+    /// Where in the target directory cargo puts what it builds.
+    fn directory(self) -> &'static str {
+        match self {
+            Self::Dev => "debug",
+            Self::Machine | Self::Release => self.name(),
+        }
+    }
 }
 
 /// What a build has made.
@@ -78,16 +99,13 @@ fn underpass(object: &Path, profile: Profile) -> Result<PathBuf> {
     let mut command = cargo::host("build")?;
     // Not `--package dataplane-user`: dependencies would be built with fewer features than the
     // tests and the demo then build them with, and so be built twice.
-    command.args(["--bin", "underpass"]).env(OBJECT, object);
-    let dir = match profile {
-        Profile::Dev => "debug",
-        Profile::Release => {
-            command.arg("--release");
-            "release"
-        }
-    };
+    command
+        .args(["--bin", "underpass", "--profile", profile.name()])
+        .env(OBJECT, object);
     process::run(&mut command)?;
-    let binary = lookup::target_dir()?.join(dir).join("underpass");
+    let binary = lookup::target_dir()?
+        .join(profile.directory())
+        .join("underpass");
     ensure!(
         binary.is_file(),
         "cargo built underpass, but not as {}: is CARGO_BUILD_TARGET, or a target in a cargo \

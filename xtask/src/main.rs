@@ -15,6 +15,7 @@ mod programs;
 mod setup;
 mod test;
 mod toolchain;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -59,14 +60,17 @@ fn run(command: Command) -> Result<()> {
         Command::Demo { arguments } => demo::demo(&arguments),
         Command::Kernels {
             update,
+            quick,
             filters,
             kernels,
         } => kernels::kernels(&kernels::Options {
             kernels,
             update,
+            quick,
             filters,
         }),
         Command::Fuzz { minutes, target } => fuzz::fuzz(target, minutes),
+        Command::Verify { kernels } => verify::verify(&kernels),
         Command::Lint => lint::lint(),
     }
 }
@@ -119,8 +123,12 @@ enum Command {
         #[arg(long)]
         update: bool,
 
+        /// Run some tests of each kind, as CI does
+        #[arg(long)]
+        quick: bool,
+
         /// Run only the tests with this in their names; may be repeated
-        #[arg(long = "test", value_name = "FILTER")]
+        #[arg(long = "test", value_name = "FILTER", conflicts_with = "quick")]
         filters: Vec<String>,
 
         /// Which kernels; all unless said otherwise
@@ -139,6 +147,14 @@ enum Command {
         /// Only this target, one of `tests/fuzz/targets`
         #[arg(value_name = "TARGET")]
         target: Option<String>,
+    },
+
+    /// Print what the verifier takes for each program: instructions, stack, time; fail past budget
+    Verify {
+        /// Which of Debian's kernels, in virtual machines; all, and the one that runs here (which
+        /// takes root), unless said otherwise
+        #[arg(value_name = "KERNEL", value_parser = kernels::names())]
+        kernels: Vec<String>,
     },
 
     /// Check the formatting, and run clippy on the host's crates and on the BPF programs

@@ -16,7 +16,12 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::{build::Built, lookup, process, programs};
 
-use super::{cache, fetch::Unpacked, libraries, modules, tests::TestBinaries};
+use super::{
+    cache,
+    fetch::Unpacked,
+    libraries, modules,
+    tests::{Selection, TestBinaries},
+};
 
 /// The first process.
 const INIT: &str = include_str!("init.sh");
@@ -36,8 +41,12 @@ pub(super) struct Image {
 }
 
 impl Image {
-    /// Packs `underpass`, the tests of these names with their arguments, and what they run.
-    pub(super) fn build(built: &Built, tests: &[&[&str]], filters: &[String]) -> Result<Self> {
+    /// Packs `underpass`, the selected tests, and what they run.
+    pub(super) fn build(
+        built: &Built,
+        binaries: &TestBinaries,
+        selection: Selection<'_>,
+    ) -> Result<Self> {
         let root = Root::new(cache()?.join("image"))?;
         for directory in MOUNT_POINTS {
             root.create_dir(directory)?;
@@ -50,7 +59,7 @@ impl Image {
         }
         root.copy_stripped(&built.binary, "usr/bin/underpass")?;
         root.copy(&built.object, "tests/underpass.o")?;
-        add_tests(&root, built, tests, filters)?;
+        add_tests(&root, binaries, selection)?;
         Ok(Self {
             archive: root.pack()?,
         })
@@ -71,16 +80,14 @@ impl Image {
     }
 }
 
-fn add_tests(root: &Root, built: &Built, tests: &[&[&str]], filters: &[String]) -> Result<()> {
-    let binaries = TestBinaries::build(built)?;
+fn add_tests(root: &Root, binaries: &TestBinaries, selection: Selection<'_>) -> Result<()> {
     let mut list = String::new();
-    for test in tests {
-        let name = test[0];
+    for (name, arguments) in selection.of(binaries) {
         root.copy_stripped(binaries.get(name)?, &format!("tests/{name}"))?;
-        list += &test.join(" ");
-        for filter in filters {
+        list += name;
+        for argument in arguments {
             list += " ";
-            list += filter;
+            list += &argument;
         }
         list += "\n";
     }

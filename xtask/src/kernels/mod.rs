@@ -3,13 +3,16 @@
 //! A machine has no disk: kernel, modules, programs and tests are in its initial RAM disk, and its
 //! console is all that comes out. Nothing of this takes root, nor KVM.
 
+mod cases;
 mod fetch;
+mod fleet;
 mod image;
 mod libraries;
 mod machine;
 mod modules;
 mod report;
 mod tests;
+mod verified;
 
 use std::path::PathBuf;
 
@@ -22,7 +25,14 @@ use crate::{
     setup::{self, Part},
 };
 
-use self::{image::Image, report::Report};
+use self::{
+    fetch::Unpacked,
+    image::Image,
+    report::Report,
+    tests::{Selection, TestBinaries},
+};
+
+pub(crate) use self::verified::{Program, Verified};
 
 /// A kernel of the matrix.
 pub(crate) struct Kernel {
@@ -52,43 +62,26 @@ pub(crate) const KERNELS: &[Kernel] = &[
     },
 ];
 
-/// What the machines run of the tests in `tests/tests`, with options of the test harness.
-const TESTS: &[&[&str]] = &[
-    &["verifier", "--show-output"],
-    &["walk"],
-    &["modes"],
-    &["interop_ipip"],
-    &["interop"],
-    &["detach"],
-    &["agent"],
-];
-
 /// What to run, and on what.
 pub(crate) struct Options {
     /// Names of kernels; none for all.
     pub(crate) kernels: Vec<String>,
     /// Whether to ask Debian for newer packages than are here.
     pub(crate) update: bool,
+    /// Whether to run few tests.
+    pub(crate) quick: bool,
     /// Run only the tests with one of these in their names.
     pub(crate) filters: Vec<String>,
 }
 
 /// Runs the tests on the kernels, and says what passed where.
 pub(crate) fn kernels(options: &Options) -> Result<()> {
-    setup::ensure(&[
-        Part::Programs,
-        Part::Toolchain,
-        Part::Linker,
-        Part::Machines,
-    ])?;
-    let built = build::build(Profile::Dev)?;
-    let image = Image::build(&built, TESTS, &options.filters)?;
-    let mut reports = Vec::new();
-    for kernel in chosen(&options.kernels)? {
-        let unpacked = fetch::unpacked(kernel, options.update)
-            .with_context(|| format!("cannot get kernel {}", kernel.name))?;
-        reports.push(machine::run(kernel, &unpacked, &image)?);
-    }
+    let selection = if options.quick {
+        Selection::Quick
+    } else {
+        Selection::All(&options.filters)
+    };
+    let reports = run(&options.kernels, options.update, selection)?;
     println!("\n{}", report::table(&reports));
     ensure!(
         reports.iter().all(Report::is_success),
@@ -98,9 +91,33 @@ pub(crate) fn kernels(options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// What the verifiers of the kernels make of the programs.
+pub(crate) fn verified(kernels: &[String]) -> Result<Vec<Verified>> {
+    let reports = run(kernels, false, Selection::Verifier)?;
+    Ok(reports.into_iter().map(Report::into_verified).collect())
+}
+
 /// What the command line may call kernels.
 pub(crate) fn names() -> PossibleValuesParser {
     KERNELS.iter().map(|kernel| kernel.name).into()
+}
+
+/// Boots the kernels, several at a time, with what is built for machines.
+fn run(names: &[String], update: bool, selection: Selection<'_>) -> Result<Vec<Report>> {
+    setup::ensure(&[
+        Part::Programs,
+        Part::Toolchain,
+        Part::Linker,
+        Part::Machines,
+    ])?;
+    let kernels = chosen(names)?
+        .into_iter()
+        .map(|kernel| Ok((kernel, unpacked(kernel, update)?)))
+        .collect::<Result<Vec<_>>>()?;
+    let built = build::build(Profile::Machine)?;
+    let binaries = TestBinaries::build(&built, Profile::Machine)?;
+    let image = Image::build(&built, &binaries, selection)?;
+    fleet::run(&kernels, &image)
 }
 
 fn chosen(names: &[String]) -> Result<Vec<&'static Kernel>> {
@@ -116,6 +133,10 @@ fn chosen(names: &[String]) -> Result<Vec<&'static Kernel>> {
                 .with_context(|| format!("{name} is not in the matrix"))
         })
         .collect()
+}
+
+fn unpacked(kernel: &Kernel, update: bool) -> Result<Unpacked> {
+    fetch::unpacked(kernel, update).with_context(|| format!("cannot get kernel {}", kernel.name))
 }
 
 /// Where the matrix keeps its files: what it has fetched and what it boots.

@@ -2,8 +2,14 @@
 
 use std::{fmt::Write as _, time::Duration};
 
+use super::{
+    cases::Cases,
+    verified::{Program, Verified},
+};
+
 /// What the tests said on one kernel.
 pub(super) struct Report {
+    kernel: &'static str,
     release: String,
     booted: Option<Duration>,
     took: Duration,
@@ -11,8 +17,8 @@ pub(super) struct Report {
     failed: Vec<String>,
     /// The status that the machine gave itself at its end.
     exit: Option<String>,
-    /// Of each program, what the verifier took to accept it.
-    verified: Vec<String>,
+    cases: Cases,
+    verified: Vec<Program>,
 }
 
 /// What the lines for us begin with.
@@ -20,14 +26,16 @@ const PREFIX: &str = "underpass-vm: ";
 
 impl Report {
     /// Of a machine that has said nothing yet.
-    pub(super) fn new(release: &str) -> Self {
+    pub(super) fn new(kernel: &'static str, release: &str) -> Self {
         Self {
+            kernel,
             release: release.to_owned(),
             booted: None,
             took: Duration::ZERO,
             passed: 0,
             failed: Vec::new(),
             exit: None,
+            cases: Cases::default(),
             verified: Vec::new(),
         }
     }
@@ -40,8 +48,10 @@ impl Report {
             } else if let Some(status) = words.strip_prefix("exit ") {
                 self.exit = Some(status.to_owned());
             }
-        } else if let Some(verified) = line.strip_prefix("verified: ") {
-            self.verified.push(verified.to_owned());
+        } else if let Some(program) = Program::read(line) {
+            self.verified.push(program);
+        } else if let Some(case) = line.strip_prefix("case: ") {
+            self.cases.read(case);
         } else if let Some(test) = line.strip_prefix("test ") {
             self.read_test(test);
         }
@@ -74,31 +84,51 @@ impl Report {
     pub(super) fn is_success(&self) -> bool {
         self.exit.as_deref() == Some("0") && self.failed.is_empty() && self.passed > 0
     }
+
+    /// What the kernel's verifier took.
+    pub(super) fn into_verified(self) -> Verified {
+        Verified {
+            is_success: self.is_success(),
+            release: self.release,
+            programs: self.verified,
+        }
+    }
 }
 
-/// All reports, for people.
+/// All reports, for people; at the end a line for each kernel, as test runners close with.
 pub(super) fn table(reports: &[Report]) -> String {
     let mut table = format!(
-        "{:<28}{:>8}{:>8}{:>8}{:>8}  result\n",
-        "KERNEL", "BOOT", "TOOK", "PASSED", "FAILED"
+        "{:<28}{:>8}{:>8}{:>8}{:>8}{:>12}  result\n",
+        "KERNEL", "BOOT", "TOOK", "PASSED", "FAILED", "CASES"
     );
     for report in reports {
         let _ = writeln!(
             table,
-            "{:<28}{:>8}{:>8}{:>8}{:>8}  {}",
+            "{:<28}{:>8}{:>8}{:>8}{:>8}{:>12}  {}",
             report.release,
             report.booted.map_or_else(|| "-".to_owned(), seconds),
             seconds(report.took),
             report.passed,
             report.failed.len(),
+            report.cases.summary().unwrap_or_else(|| "-".to_owned()),
             result(report)
         );
         for name in &report.failed {
             let _ = writeln!(table, "    failed    {name}");
         }
-        for program in &report.verified {
-            let _ = writeln!(table, "    verified  {program}");
+        for case in report.cases.others() {
+            let _ = writeln!(table, "    case      {case}");
         }
+    }
+    table.push('\n');
+    for report in reports {
+        let _ = writeln!(
+            table,
+            "kernel-{}: {} passed, {} failed",
+            report.kernel,
+            report.passed,
+            report.failed.len()
+        );
     }
     table
 }

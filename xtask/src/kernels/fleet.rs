@@ -1,0 +1,39 @@
+//! Several machines at a time.
+
+use std::{
+    num::NonZero,
+    panic::resume_unwind,
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+};
+
+use anyhow::Result;
+
+use super::{Kernel, fetch::Unpacked, image::Image, machine, report::Report};
+
+/// Runs a machine for each kernel, as many at a time as there are processors here: a machine has
+/// one. Their reports come back in the order of the kernels.
+pub(super) fn run(kernels: &[(&Kernel, Unpacked)], image: &Image) -> Result<Vec<Report>> {
+    let next = AtomicUsize::new(0);
+    let work = || -> Result<Vec<(usize, Report)>> {
+        let mut reports = Vec::new();
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some((kernel, unpacked)) = kernels.get(index) else {
+                return Ok(reports);
+            };
+            reports.push((index, machine::run(kernel, unpacked, image)?));
+        }
+    };
+    let processors = thread::available_parallelism().map_or(1, NonZero::get);
+    let done = thread::scope(|scope| {
+        let workers: Vec<_> = (0..processors).map(|_| scope.spawn(work)).collect();
+        workers
+            .into_iter()
+            .map(|worker| worker.join().unwrap_or_else(|panic| resume_unwind(panic)))
+            .collect::<Result<Vec<_>>>()
+    })?;
+    let mut reports: Vec<_> = done.into_iter().flatten().collect();
+    reports.sort_by_key(|(index, _)| *index);
+    Ok(reports.into_iter().map(|(_, report)| report).collect())
+}

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
-use crate::Lab;
+use crate::{Lab, Node, NodeSpec};
 
 /// How pod traffic crosses between nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +56,15 @@ impl fmt::Display for Mode {
 /// (`Always`, `CrossSubnet`, `Never`), and the nodes.
 #[must_use]
 pub fn cluster_yaml(lab: &Lab, ipip_mode: &str, vxlan_mode: &str) -> String {
+    cluster_yaml_of(lab.nodes().iter().map(Node::spec), ipip_mode, vxlan_mode)
+}
+
+/// As [`cluster_yaml`], of nodes that are not all in one lab.
+pub(crate) fn cluster_yaml_of<'a>(
+    nodes: impl IntoIterator<Item = &'a NodeSpec>,
+    ipip_mode: &str,
+    vxlan_mode: &str,
+) -> String {
     let mut yaml = format!(
         "pools:\n  \
          - cidr: 10.244.0.0/16\n    \
@@ -63,16 +72,16 @@ pub fn cluster_yaml(lab: &Lab, ipip_mode: &str, vxlan_mode: &str) -> String {
            vxlanMode: {vxlan_mode}\n\
          nodes:\n"
     );
-    for node in lab.nodes() {
+    for node in nodes {
         write!(
             yaml,
             "  - name: {}\n    \
                  address: {}\n    \
                  podCIDRs: [{}]\n    \
                  tunnelAddress: {}\n",
-            node.name(),
-            node.address(),
-            node.pod_cidr(),
+            node.name,
+            node.address,
+            node.pod_cidr,
             node.tunnel_address(),
         )
         .expect("write into a string");

@@ -32,6 +32,7 @@ pub mod frames;
 mod lab;
 mod mac;
 mod netns;
+mod pair;
 pub mod paths;
 pub mod programs;
 mod sandbox;
@@ -48,9 +49,10 @@ pub use frames::Ip;
 pub use lab::{Lab, Node, NodeSpec, Pod};
 pub use mac::Mac;
 pub use netns::NetNs;
+pub use pair::{Pair, Side};
 pub use traffic::{
     PingOptions, PingReport, Pinging, RoundTrip, TcpOptions, TcpThroughput, UdpOptions,
-    UdpThroughput, ping, tcp_throughput, udp_throughput,
+    UdpThroughput, iperf_server, ping, tcp_throughput, tcp_throughput_to, udp_throughput,
 };
 pub use wait::{eventually, patient};
 pub use wire::PacketSocket;

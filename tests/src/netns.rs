@@ -23,6 +23,11 @@ impl NetNs {
         Ok(Self(Arc::new(current()?)))
     }
 
+    /// The namespace of the calling thread: the machine's, unless it has gone elsewhere.
+    pub fn current() -> Result<Self> {
+        Ok(Self(Arc::new(current()?)))
+    }
+
     /// Runs `work` with the calling thread inside the namespace, and brings the thread back, also
     /// when `work` panics. Threads that `work` starts stay inside.
     pub fn run<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {

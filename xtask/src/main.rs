@@ -70,6 +70,7 @@ fn run(command: Command) -> Result<()> {
             filters,
         }),
         Command::Fuzz { minutes, target } => fuzz::fuzz(target, minutes),
+        Command::Pair { filters, kernels } => kernels::pair(&kernels, &filters),
         Command::Verify { kernels } => verify::verify(&kernels),
         Command::Lint => lint::lint(),
     }
@@ -147,6 +148,17 @@ enum Command {
         /// Only this target, one of `tests/fuzz/targets`
         #[arg(value_name = "TARGET")]
         target: Option<String>,
+    },
+
+    /// Run the tests that take two machines, with a real network driver and a cable between them
+    Pair {
+        /// Run only the tests with this in their names; may be repeated
+        #[arg(long = "test", value_name = "FILTER")]
+        filters: Vec<String>,
+
+        /// Which kernels; all unless said otherwise
+        #[arg(value_name = "KERNEL", value_parser = kernels::names())]
+        kernels: Vec<String>,
     },
 
     /// Print what the verifier takes for each program: instructions, stack, time; fail past budget

@@ -16,6 +16,9 @@ use crate::{
 /// What the names of the tests begin with that take the kernel's own IPIP device.
 const NEEDS_IPIP: &str = "the_kernels_ipip_device";
 
+/// What the names of the tests begin with that take two machines.
+const NEEDS_TWO: &str = "two_machines";
+
 /// Runs the tests that take neither privileges nor a BPF toolchain.
 pub(crate) fn host(filters: &[String]) -> Result<()> {
     process::run_instead(cargo::host("test")?.arg("--").args(filters))
@@ -31,21 +34,21 @@ pub(crate) fn all(filters: &[String]) -> Result<()> {
          `cargo xtask test --host` for those that take no privileges"
     );
     let built = build::build(Profile::Dev)?;
-    let skipped = if has_ipip_device() {
-        None
-    } else {
+    println!("not run: {NEEDS_TWO}* (`cargo xtask pair` has two)");
+    let mut skipped = vec!["--skip", NEEDS_TWO];
+    if !has_ipip_device() {
         println!(
             "not run: {NEEDS_IPIP}* (this kernel has none; `cargo xtask kernels` has kernels with one)"
         );
-        Some(["--skip", NEEDS_IPIP])
-    };
+        skipped.extend(["--skip", NEEDS_IPIP]);
+    }
     let mut command = cargo::host("test")?;
     built
         .tell(&mut command)
         .args(["--", "--include-ignored"])
         // A lab runs several busy processes: more labs at once starve each other.
         .arg("--test-threads=2")
-        .args(skipped.into_iter().flatten())
+        .args(skipped)
         .args(filters);
     process::run_instead(&mut command)
 }

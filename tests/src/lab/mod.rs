@@ -39,9 +39,7 @@ impl Lab {
     /// Nodes `node-0`, `node-1`, … on one subnet, 192.168.1.10/24 and up, with the pod CIDRs
     /// 10.244.0.0/24 and up.
     pub fn flat(nodes: u8, pods: usize) -> Result<Self> {
-        Self::new(&numbered(nodes, pods, |index| {
-            format!("192.168.1.{}/24", 10 + index)
-        }))
+        Self::new(&on_one_subnet(nodes, pods))
     }
 
     /// As [`Lab::flat`], but each node is on a subnet of its own, 192.168.1.10/24, 192.168.2.10/24
@@ -154,6 +152,12 @@ impl Lab {
     }
 }
 
+/// What [`Lab::flat`] builds.
+pub(crate) fn on_one_subnet(nodes: u8, pods: usize) -> Vec<NodeSpec> {
+    numbered(nodes, pods, |index| format!("192.168.1.{}/24", 10 + index))
+}
+
+/// `node-0` and on, at these addresses, with the pod CIDRs 10.244.0.0/24 and up.
 fn numbered(nodes: u8, pods: usize, address: impl Fn(u8) -> String) -> Vec<NodeSpec> {
     (0..nodes)
         .map(|index| {

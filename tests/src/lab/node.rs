@@ -17,11 +17,7 @@ use crate::{Background, Mac, NetNs, NsCommand, agent, eventually};
 /// A node: a namespace that forwards between its `eth0` and its pods.
 #[derive(Debug)]
 pub struct Node {
-    name: String,
-    address: Ipv4Net,
-    pod_cidr: Ipv4Net,
-    mtu: u16,
-    pod_mtu: u16,
+    spec: NodeSpec,
     ns: NetNs,
     dir: PathBuf,
     pins: PathBuf,
@@ -33,20 +29,15 @@ pub struct Node {
 impl Node {
     /// A node that is not connected yet.
     pub(super) fn new(spec: &NodeSpec, lab: &Directories) -> Result<Self> {
-        let name = spec.name.clone();
-        let dir = lab.files.join(&name);
+        let dir = lab.files.join(&spec.name);
         fs::create_dir(&dir).with_context(|| format!("create {} for a node", dir.display()))?;
         Ok(Self {
-            address: spec.address,
-            pod_cidr: spec.pod_cidr,
-            mtu: spec.mtu,
-            pod_mtu: spec.pod_mtu,
+            spec: spec.clone(),
             ns: host::forwarding()?,
             dir,
-            pins: lab.pins.join(&name),
+            pins: lab.pins.join(&spec.name),
             pods: Vec::new(),
             pods_added: 0,
-            name,
         })
     }
 
@@ -56,7 +47,7 @@ impl Node {
         ensure!(
             addresses.len() == count,
             "{} has no {count} addresses for pods",
-            self.pod_cidr
+            self.spec.pod_cidr
         );
         let pods = addresses
             .into_iter()
@@ -70,7 +61,7 @@ impl Node {
     /// tunnel address.
     pub fn add_pod(&mut self, name: &str) -> Result<&Pod> {
         let address = self.free_addresses().next();
-        let address = address.with_context(|| format!("{} is full", self.pod_cidr))?;
+        let address = address.with_context(|| format!("{} is full", self.spec.pod_cidr))?;
         self.add_pod_at(name, address)
     }
 
@@ -83,7 +74,7 @@ impl Node {
 
     fn free_addresses(&self) -> impl Iterator<Item = Ipv4Addr> {
         let taken = |address| self.pods.iter().any(|pod| pod.address() == address);
-        let hosts = self.pod_cidr.hosts();
+        let hosts = self.spec.pod_cidr.hosts();
         hosts.filter(move |&address| address > self.tunnel_address() && !taken(address))
     }
 
@@ -91,7 +82,7 @@ impl Node {
         ensure!(
             !self.has_pod(name),
             "node {} already has a pod {name}",
-            self.name
+            self.spec.name
         );
         let mac = Mac::of(address, self.pods_added);
         self.pods_added = self.pods_added.wrapping_add(1);
@@ -101,7 +92,7 @@ impl Node {
     fn connect(&mut self, pods: Vec<Pod>) -> Result<()> {
         let mut batch = IpBatch::default();
         for pod in &pods {
-            pod.connect(&mut batch, self.pod_mtu);
+            pod.connect(&mut batch, self.spec.pod_mtu);
         }
         batch.apply(&self.ns)?;
         pods.iter().try_for_each(Pod::bring_up)?;
@@ -150,7 +141,7 @@ impl Node {
 
     fn position(&self, name: &str) -> usize {
         let position = self.pods.iter().position(|pod| pod.name() == name);
-        position.unwrap_or_else(|| panic!("node {} has no pod {name}", self.name))
+        position.unwrap_or_else(|| panic!("node {} has no pod {name}", self.spec.name))
     }
 
     /// The pods, in the order they were added.
@@ -173,7 +164,7 @@ impl Node {
     /// Waits until the node's agent knows the Ethernet addresses of all its pods: until then their
     /// packets go by the stack, which resolves them.
     pub fn wait_resolved(&self) -> Result<()> {
-        let what = format!("the pods of {} are resolved", self.name);
+        let what = format!("the pods of {} are resolved", self.spec.name);
         eventually(&what, || {
             let output = self.underpass(&["endpoints", "list"])?;
             let text = String::from_utf8_lossy(&output.stdout);
@@ -199,38 +190,38 @@ impl Node {
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.name
+        &self.spec.name
     }
 
     /// The address of its `eth0` and the size of its subnet.
     #[must_use]
     pub fn address(&self) -> Ipv4Net {
-        self.address
+        self.spec.address
     }
 
     /// The Ethernet address of its `eth0`.
     #[must_use]
     pub fn mac(&self) -> Mac {
-        Mac::of(self.address.addr(), 0)
+        Mac::of(self.spec.address.addr(), 0)
     }
 
     /// The MTU its `eth0` was made with, in bytes.
     #[must_use]
     pub fn mtu(&self) -> u16 {
-        self.mtu
+        self.spec.mtu
     }
 
     /// The addresses of its pods.
     #[must_use]
     pub fn pod_cidr(&self) -> Ipv4Net {
-        self.pod_cidr
+        self.spec.pod_cidr
     }
 
     /// The address its tunnels have: the pod CIDR's second, such as 10.244.0.1. The lab only keeps
     /// it free.
     #[must_use]
     pub fn tunnel_address(&self) -> Ipv4Addr {
-        Ipv4Addr::from(u32::from(self.pod_cidr.network()) + 1)
+        self.spec.tunnel_address()
     }
 
     /// The Ethernet address its tunnels have, by Calico's rule: 66, then the first five bytes of the
@@ -238,8 +229,13 @@ impl Node {
     #[must_use]
     pub fn vtep_mac(&self) -> Mac {
         let mut mac = [0x66; 6];
-        mac[1..].copy_from_slice(&Sha1::digest(&self.name)[..5]);
+        mac[1..].copy_from_slice(&Sha1::digest(&self.spec.name)[..5]);
         Mac(mac)
+    }
+
+    /// What it was made from.
+    pub(crate) fn spec(&self) -> &NodeSpec {
+        &self.spec
     }
 
     /// Its namespace.

@@ -1,16 +1,19 @@
 //! What a node is to be.
 
+use std::net::Ipv4Addr;
+
 use ipnet::Ipv4Net;
 
 /// A node of a lab to be built.
 #[derive(Clone, Debug)]
 pub struct NodeSpec {
-    pub(super) name: String,
-    pub(super) address: Ipv4Net,
-    pub(super) pod_cidr: Ipv4Net,
+    pub(crate) name: String,
+    pub(crate) address: Ipv4Net,
+    pub(crate) pod_cidr: Ipv4Net,
     pub(super) pods: usize,
     pub(super) mtu: u16,
     pub(super) pod_mtu: u16,
+    pub(super) device: Option<String>,
 }
 
 impl NodeSpec {
@@ -38,7 +41,16 @@ impl NodeSpec {
             pods: 0,
             mtu: 1500,
             pod_mtu: 1450,
+            device: None,
         }
+    }
+
+    /// Has the node take a device of the machine for its `eth0`, instead of one that leads to the
+    /// lab's other nodes. The kernel gives it back when the node is gone.
+    #[must_use]
+    pub fn device(mut self, name: &str) -> Self {
+        self.device = Some(name.to_owned());
+        self
     }
 
     /// Sets how many pods the node starts with: `p0`, `p1`, …, from the CIDR's third address on.
@@ -60,5 +72,10 @@ impl NodeSpec {
     pub fn pod_mtu(mut self, bytes: u16) -> Self {
         self.pod_mtu = bytes;
         self
+    }
+
+    /// The address its tunnels have.
+    pub(crate) fn tunnel_address(&self) -> Ipv4Addr {
+        Ipv4Addr::from(u32::from(self.pod_cidr.network()) + 1)
     }
 }

@@ -8,7 +8,7 @@ use ipnet::Ipv4Net;
 
 use super::{Node, host};
 use crate::batch::IpBatch;
-use crate::{Mac, NetNs};
+use crate::{Mac, NetNs, eventually};
 
 /// The namespaces between the nodes.
 #[derive(Debug)]
@@ -22,7 +22,16 @@ impl Underlay {
     /// Connects the nodes of each subnet, and the subnets if there are several. Nodes learn no
     /// default route, only routes to the other subnets.
     pub(super) fn connect(nodes: &[Node]) -> Result<Self> {
-        let subnets = subnets(nodes);
+        for node in nodes {
+            if let Some(device) = &node.spec().device {
+                Station::node(node).take_over(device)?;
+            }
+        }
+        let nodes: Vec<_> = nodes
+            .iter()
+            .filter(|node| node.spec().device.is_none())
+            .collect();
+        let subnets = subnets(&nodes);
         let router = if subnets.len() > 1 {
             Some(host::forwarding()?)
         } else {
@@ -33,7 +42,7 @@ impl Underlay {
             let mut stations: Vec<_> = nodes
                 .iter()
                 .filter(|node| subnet_of(node) == subnet)
-                .map(Station::node)
+                .map(|node| Station::node(node))
                 .collect();
             if let Some(router) = &router {
                 stations.push(Station::router(router, index, subnet, &stations)?);
@@ -57,9 +66,9 @@ impl Underlay {
 }
 
 /// The subnets of the nodes, in the order of their first mention.
-fn subnets(nodes: &[Node]) -> Vec<Ipv4Net> {
+fn subnets(nodes: &[&Node]) -> Vec<Ipv4Net> {
     let mut subnets = Vec::new();
-    for subnet in nodes.iter().map(subnet_of) {
+    for subnet in nodes.iter().map(|node| subnet_of(node)) {
         if !subnets.contains(&subnet) {
             subnets.push(subnet);
         }
@@ -115,6 +124,26 @@ impl<'a> Station<'a> {
             address,
             mtu,
         })
+    }
+
+    /// Makes a device of the machine this interface, once whoever had it has given it back.
+    fn take_over(&self, device: &str) -> Result<()> {
+        let machine = NetNs::current()?;
+        let what = format!("the machine has its {device}");
+        eventually(&what, || {
+            machine.run(|| Ok(nix::net::if_::if_nametoindex(device).is_ok()))
+        })?;
+        IpBatch::default()
+            .add(format_args!("link set {device} down"))
+            .add(format_args!(
+                "link set {device} netns {}",
+                self.ns.path().display()
+            ))
+            .apply(&machine)?;
+        IpBatch::default()
+            .add(format_args!("link set {device} {}", self.as_device("name")))
+            .apply(self.ns)?;
+        self.bring_up()
     }
 
     /// The arguments that make this interface the peer of a veth device.

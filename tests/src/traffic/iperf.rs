@@ -86,6 +86,17 @@ pub fn tcp_throughput(
     seconds: u16,
     options: &TcpOptions,
 ) -> Result<TcpThroughput> {
+    let _server = iperf_server(server, options.port)?;
+    tcp_throughput_to(client, address, seconds, options)
+}
+
+/// As [`tcp_throughput`], to a server that listens already, be it on another machine.
+pub fn tcp_throughput_to(
+    client: &NetNs,
+    address: Ipv4Addr,
+    seconds: u16,
+    options: &TcpOptions,
+) -> Result<TcpThroughput> {
     let mut arguments = vec!["--parallel".to_owned(), options.parallel.to_string()];
     if let Some(mss) = options.mss {
         arguments.extend(["--set-mss".to_owned(), mss.to_string()]);
@@ -93,9 +104,8 @@ pub fn tcp_throughput(
     if let Some(congestion) = &options.congestion {
         arguments.extend(["--congestion".to_owned(), congestion.clone()]);
     }
-    let end: TcpEnd = Run {
-        server,
-        client,
+    let end: TcpEnd = Client {
+        ns: client,
         address,
         port: options.port,
         seconds,
@@ -123,9 +133,9 @@ pub fn udp_throughput(
         "--bitrate".to_owned(),
         options.bits_per_second.to_string(),
     ];
-    let end: UdpEnd = Run {
-        server,
-        client,
+    let _server = iperf_server(server, options.port)?;
+    let end: UdpEnd = Client {
+        ns: client,
         address,
         port: options.port,
         seconds,
@@ -139,52 +149,46 @@ pub fn udp_throughput(
     })
 }
 
-/// One measurement.
-struct Run<'a> {
-    server: &'a NetNs,
-    client: &'a NetNs,
+/// Starts a server for one measurement, and waits until it listens.
+pub fn iperf_server(ns: &NetNs, port: u16) -> Result<Background> {
+    let command = ns
+        .command("iperf3")
+        .args(["-4", "--server", "--one-off", "--port"]);
+    let mut server = Background::start_unnamed(command.arg(port.to_string()))?;
+    let deadline = Instant::now() + patient(Duration::from_secs(5));
+    while !ns.run(|| listens(port))? {
+        if let Some(status) = server.exit_status()? {
+            bail!("the iperf3 server ended ({status}): {}", server.log()?);
+        }
+        ensure!(
+            Instant::now() < deadline,
+            "the iperf3 server does not listen"
+        );
+        sleep(Duration::from_millis(2));
+    }
+    Ok(server)
+}
+
+/// The client's half of a measurement.
+struct Client<'a> {
+    ns: &'a NetNs,
     address: Ipv4Addr,
     port: u16,
     seconds: u16,
 }
 
-impl Run<'_> {
-    /// Measures with these arguments of the client, and returns what it reports in the end.
+impl Client<'_> {
+    /// Measures with these arguments, and returns what the client reports in the end.
     fn run<End: DeserializeOwned>(&self, arguments: &[String]) -> Result<End> {
-        let mut server = self.start_server()?;
-        self.wait_until_it_listens(&mut server)?;
-        let report = self.run_client(arguments)?;
+        let report = self.report(arguments)?;
         serde_json::from_str::<Ended<End>>(&report)
             .map(|report| report.end)
             .with_context(|| format!("understand iperf3's report:\n{report}"))
     }
 
-    fn start_server(&self) -> Result<Background> {
+    fn report(&self, arguments: &[String]) -> Result<String> {
         let command = self
-            .server
-            .command("iperf3")
-            .args(["-4", "--server", "--one-off", "--port"]);
-        Background::start_unnamed(command.arg(self.port.to_string()))
-    }
-
-    fn wait_until_it_listens(&self, server: &mut Background) -> Result<()> {
-        let deadline = Instant::now() + patient(Duration::from_secs(5));
-        while !self.server.run(|| listens(self.port))? {
-            if let Some(status) = server.exit_status()? {
-                bail!("the iperf3 server ended ({status}): {}", server.log()?);
-            }
-            ensure!(
-                Instant::now() < deadline,
-                "the iperf3 server does not listen"
-            );
-            sleep(Duration::from_millis(2));
-        }
-        Ok(())
-    }
-
-    fn run_client(&self, arguments: &[String]) -> Result<String> {
-        let command = self
-            .client
+            .ns
             .command("iperf3")
             .args(["--json", "--connect-timeout"])
             .arg(patient(Duration::from_secs(3)).as_millis().to_string())

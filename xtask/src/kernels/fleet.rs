@@ -9,7 +9,9 @@ use std::{
 
 use anyhow::Result;
 
-use super::{Kernel, fetch::Unpacked, image::Image, machine, report::Report};
+use super::{
+    Kernel, cache_of, fetch::Unpacked, image::Image, machine::Machine, modules, report::Report,
+};
 
 /// Runs a machine for each kernel, as many at a time as there are processors here: a machine has
 /// one. Their reports come back in the order of the kernels.
@@ -22,7 +24,7 @@ pub(super) fn run(kernels: &[(&Kernel, Unpacked)], image: &Image) -> Result<Vec<
             let Some((kernel, unpacked)) = kernels.get(index) else {
                 return Ok(reports);
             };
-            reports.push((index, machine::run(kernel, unpacked, image)?));
+            reports.push((index, boot(kernel, unpacked, image)?));
         }
     };
     let processors = thread::available_parallelism().map_or(1, NonZero::get);
@@ -36,4 +38,19 @@ pub(super) fn run(kernels: &[(&Kernel, Unpacked)], image: &Image) -> Result<Vec<
     let mut reports: Vec<_> = done.into_iter().flatten().collect();
     reports.sort_by_key(|(index, _)| *index);
     Ok(reports.into_iter().map(|(_, report)| report).collect())
+}
+
+fn boot(kernel: &Kernel, unpacked: &Unpacked, image: &Image) -> Result<Report> {
+    let cache = cache_of(kernel)?;
+    let initrd = cache.join("initrd");
+    image.write_for(unpacked, modules::LAB, &initrd)?;
+    let machine = Machine {
+        name: kernel.name.to_owned(),
+        kernel: unpacked,
+        initrd: &initrd,
+        environment: &[],
+        devices: Vec::new(),
+        log: &cache.join("console.log"),
+    };
+    machine.run()
 }

@@ -65,9 +65,9 @@ impl Image {
         })
     }
 
-    /// Writes to `to` what `kernel` boots from.
-    pub(super) fn write_for(&self, kernel: &Unpacked, to: &Path) -> Result<()> {
-        let modules = pack_modules(kernel, &to.with_extension("modules"))?;
+    /// Writes to `to` what `kernel` boots from, with these modules of its own.
+    pub(super) fn write_for(&self, kernel: &Unpacked, modules: &[&str], to: &Path) -> Result<()> {
+        let modules = pack_modules(kernel, modules, &to.with_extension("modules"))?;
         let mut image =
             File::create(to).with_context(|| format!("cannot write {}", to.display()))?;
         for part in [&self.archive, &modules] {
@@ -100,10 +100,10 @@ fn add_tests(root: &Root, binaries: &TestBinaries, selection: Selection<'_>) -> 
     root.write("tests/environment", &environment, 0o644)
 }
 
-fn pack_modules(kernel: &Unpacked, directory: &Path) -> Result<PathBuf> {
+fn pack_modules(kernel: &Unpacked, wanted: &[&str], directory: &Path) -> Result<PathBuf> {
     let root = Root::new(directory.to_owned())?;
     let mut order = String::new();
-    for module in modules::in_load_order(kernel)? {
+    for module in modules::in_load_order(kernel, wanted)? {
         let name = module.file_name().unwrap_or_default().to_string_lossy();
         let (name, decompress) = match name.strip_suffix(".xz") {
             Some(name) => (name, true),

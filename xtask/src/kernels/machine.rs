@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::{Kernel, cache_of, fetch::Unpacked, image::Image, report::Report};
+use super::{fetch::Unpacked, report::Report};
 
 /// The longest that a machine may take.
 const TIMEOUT: Duration = Duration::from_mins(30);
@@ -28,61 +28,48 @@ const TIMEOUT: Duration = Duration::from_mins(30);
 const PROCESSOR: [&str; 4] = ["-cpu", "max,-cx16,-erms", "-smp", "1"];
 
 /// `norandmaps`: what has been translated for one process then serves the next one, too.
-const APPEND: &str = "console=ttyS0 quiet panic=-1 oops=panic norandmaps";
+const COMMAND_LINE: &str = "console=ttyS0 quiet panic=-1 oops=panic norandmaps";
 
-/// Boots `kernel`, passes on what its tests print, and reports.
-pub(super) fn run(kernel: &Kernel, unpacked: &Unpacked, image: &Image) -> Result<Report> {
-    let cache = cache_of(kernel)?;
-    let initrd = cache.join("initrd");
-    image.write_for(unpacked, &initrd)?;
-    let mut machine = Machine::start(&unpacked.vmlinuz, &initrd)?;
-    let report = Report::new(kernel.name, &unpacked.release);
-    machine.watch(kernel.name, report, &cache.join("console.log"))
+/// What is booted.
+pub(super) struct Machine<'a> {
+    /// What the lines of its console are marked with, and what the report calls it.
+    pub(super) name: String,
+    pub(super) kernel: &'a Unpacked,
+    pub(super) initrd: &'a Path,
+    /// Variables of the first process's environment.
+    pub(super) environment: &'a [(&'a str, &'a str)],
+    /// Further arguments of QEMU.
+    pub(super) devices: Vec<String>,
+    /// Where its console is kept.
+    pub(super) log: &'a Path,
 }
 
-/// A running machine, which ends with this value, or with this process, however that ends.
-struct Machine {
-    qemu: Child,
-    started: Instant,
-    console: Receiver<String>,
-}
+impl Machine<'_> {
+    /// Boots it, passes on what its tests print, and reports.
+    pub(super) fn run(&self) -> Result<Report> {
+        self.watch(&mut Running::start(self)?)
+    }
 
-impl Machine {
-    fn start(vmlinuz: &Path, initrd: &Path) -> Result<Self> {
-        let mut command = Command::new("setpriv");
-        command
-            .args(["--pdeathsig", "KILL", "--", "qemu-system-x86_64"])
-            .args(["-accel", "tcg", "-m", "1G"])
-            .args(PROCESSOR)
-            .args(["-nodefaults", "-no-user-config", "-no-reboot"])
-            .args(["-display", "none", "-serial", "stdio"])
-            .arg("-kernel")
-            .arg(vmlinuz)
-            .arg("-initrd")
-            .arg(initrd)
-            .args(["-append", APPEND])
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped());
-        let started = Instant::now();
-        let mut qemu = command.spawn().context("cannot start QEMU")?;
-        let console = qemu.stdout.take().context("QEMU has no standard output")?;
-        Ok(Self {
-            qemu,
-            started,
-            console: lines(console),
+    /// The kernel's command line. What the kernel does not understand of it becomes environment.
+    fn command_line(&self) -> String {
+        let variables = self.environment.iter();
+        variables.fold(COMMAND_LINE.to_owned(), |line, (name, value)| {
+            format!("{line} {name}={value}")
         })
     }
 
-    /// Reads the console to its end, which is the machine's, and passes it on as `name`'s.
-    fn watch(&mut self, name: &str, mut report: Report, log: &Path) -> Result<Report> {
-        let mut file =
-            File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
+    /// Reads the console to its end, which is the machine's.
+    fn watch(&self, running: &mut Running) -> Result<Report> {
+        let name = &self.name;
+        let mut file = File::create(self.log)
+            .with_context(|| format!("cannot write {}", self.log.display()))?;
+        let mut report = Report::new(name, &self.kernel.release);
         loop {
-            let left = TIMEOUT.saturating_sub(self.started.elapsed());
-            match self.console.recv_timeout(left) {
+            let left = TIMEOUT.saturating_sub(running.started.elapsed());
+            match running.console.recv_timeout(left) {
                 Ok(line) => {
                     writeln!(file, "{line}")?;
-                    report.read(&line, self.started.elapsed());
+                    report.read(&line, running.started.elapsed());
                     if report.is_up() {
                         println!("{name:<5} {line}");
                     }
@@ -95,14 +82,53 @@ impl Machine {
             }
         }
         if !report.is_up() {
-            println!("{name:<5} did not come up:\n{}", fs::read_to_string(log)?);
+            println!(
+                "{name:<5} did not come up:\n{}",
+                fs::read_to_string(self.log)?
+            );
         }
-        report.took(self.started.elapsed());
+        report.took(running.started.elapsed());
         Ok(report)
     }
 }
 
-impl Drop for Machine {
+/// A running machine, which ends with this value, or with the thread that started it, however that
+/// ends.
+struct Running {
+    qemu: Child,
+    started: Instant,
+    console: Receiver<String>,
+}
+
+impl Running {
+    fn start(machine: &Machine<'_>) -> Result<Self> {
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--pdeathsig", "KILL", "--", "qemu-system-x86_64"])
+            .args(["-accel", "tcg", "-m", "1G"])
+            .args(PROCESSOR)
+            .args(["-nodefaults", "-no-user-config", "-no-reboot"])
+            .args(["-display", "none", "-serial", "stdio"])
+            .args(&machine.devices)
+            .arg("-kernel")
+            .arg(&machine.kernel.vmlinuz)
+            .arg("-initrd")
+            .arg(machine.initrd)
+            .args(["-append", &machine.command_line()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped());
+        let started = Instant::now();
+        let mut qemu = command.spawn().context("cannot start QEMU")?;
+        let console = qemu.stdout.take().context("QEMU has no standard output")?;
+        Ok(Self {
+            qemu,
+            started,
+            console: lines(console),
+        })
+    }
+}
+
+impl Drop for Running {
     fn drop(&mut self) {
         // It fails only where QEMU has ended by itself.
         let _ = self.qemu.kill();

@@ -10,6 +10,7 @@ mod image;
 mod libraries;
 mod machine;
 mod modules;
+mod pair;
 mod report;
 mod tests;
 mod verified;
@@ -81,19 +82,24 @@ pub(crate) fn kernels(options: &Options) -> Result<()> {
     } else {
         Selection::All(&options.filters)
     };
-    let reports = run(&options.kernels, options.update, selection)?;
-    println!("\n{}", report::table(&reports));
-    ensure!(
-        reports.iter().all(Report::is_success),
-        "not everything passed on every kernel; the consoles are {}",
-        cache()?.join("<kernel>/console.log").display()
-    );
-    Ok(())
+    let ready = Ready::make(&options.kernels, options.update, selection)?;
+    conclude(&fleet::run(&ready.kernels, &ready.image)?)
+}
+
+/// Runs the tests that take two machines, on each of the kernels.
+pub(crate) fn pair(kernels: &[String], filters: &[String]) -> Result<()> {
+    let ready = Ready::make(kernels, false, Selection::Pair(filters))?;
+    let mut reports = Vec::new();
+    for (kernel, unpacked) in &ready.kernels {
+        reports.extend(pair::run(kernel, unpacked, &ready.image)?);
+    }
+    conclude(&reports)
 }
 
 /// What the verifiers of the kernels make of the programs.
 pub(crate) fn verified(kernels: &[String]) -> Result<Vec<Verified>> {
-    let reports = run(kernels, false, Selection::Verifier)?;
+    let ready = Ready::make(kernels, false, Selection::Verifier)?;
+    let reports = fleet::run(&ready.kernels, &ready.image)?;
     Ok(reports.into_iter().map(Report::into_verified).collect())
 }
 
@@ -102,22 +108,41 @@ pub(crate) fn names() -> PossibleValuesParser {
     KERNELS.iter().map(|kernel| kernel.name).into()
 }
 
-/// Boots the kernels, several at a time, with what is built for machines.
-fn run(names: &[String], update: bool, selection: Selection<'_>) -> Result<Vec<Report>> {
-    setup::ensure(&[
-        Part::Programs,
-        Part::Toolchain,
-        Part::Linker,
-        Part::Machines,
-    ])?;
-    let kernels = chosen(names)?
-        .into_iter()
-        .map(|kernel| Ok((kernel, unpacked(kernel, update)?)))
-        .collect::<Result<Vec<_>>>()?;
-    let built = build::build(Profile::Machine)?;
-    let binaries = TestBinaries::build(&built, Profile::Machine)?;
-    let image = Image::build(&built, &binaries, selection)?;
-    fleet::run(&kernels, &image)
+/// What machines boot.
+struct Ready {
+    kernels: Vec<(&'static Kernel, Unpacked)>,
+    image: Image,
+}
+
+impl Ready {
+    /// Fetches the kernels of these names and builds the selected tests.
+    fn make(names: &[String], update: bool, selection: Selection<'_>) -> Result<Self> {
+        setup::ensure(&[
+            Part::Programs,
+            Part::Toolchain,
+            Part::Linker,
+            Part::Machines,
+        ])?;
+        let kernels = chosen(names)?
+            .into_iter()
+            .map(|kernel| Ok((kernel, unpacked(kernel, update)?)))
+            .collect::<Result<Vec<_>>>()?;
+        let built = build::build(Profile::Machine)?;
+        let binaries = TestBinaries::build(&built, Profile::Machine)?;
+        let image = Image::build(&built, &binaries, selection)?;
+        Ok(Self { kernels, image })
+    }
+}
+
+/// Prints what the machines reported; an error unless all is well.
+fn conclude(reports: &[Report]) -> Result<()> {
+    println!("\n{}", report::table(reports));
+    ensure!(
+        reports.iter().all(Report::is_success),
+        "not everything passed on every kernel; the consoles are in {}",
+        cache()?.display()
+    );
+    Ok(())
 }
 
 fn chosen(names: &[String]) -> Result<Vec<&'static Kernel>> {

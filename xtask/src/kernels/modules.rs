@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, bail};
 use super::fetch::Unpacked;
 
 /// What the lab needs of a kernel, where it is not built in.
-const WANTED: &[&str] = &[
+pub(super) const LAB: &[&str] = &[
     "veth",
     "bridge",
     "vxlan",
@@ -21,12 +21,15 @@ const WANTED: &[&str] = &[
     "cls_u32",
 ];
 
-/// The files of the modules that the lab needs, each behind those it depends on.
-pub(super) fn in_load_order(kernel: &Unpacked) -> Result<Vec<PathBuf>> {
+/// What a machine's own network device needs.
+pub(super) const NETWORK: &[&str] = &["virtio_pci", "virtio_net"];
+
+/// The files of the modules that are `wanted`, each behind those it depends on.
+pub(super) fn in_load_order(kernel: &Unpacked, wanted: &[&str]) -> Result<Vec<PathBuf>> {
     let dependencies = Dependencies::read(&kernel.modules)?;
     let builtin = read(&kernel.modules.join("modules.builtin"))?;
     let mut order = Vec::new();
-    for name in WANTED {
+    for name in wanted {
         if !builtin.lines().any(|path| module_name(path) == *name) {
             dependencies.append(name, &mut order)?;
         }

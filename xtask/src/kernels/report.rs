@@ -7,9 +7,9 @@ use super::{
     verified::{Program, Verified},
 };
 
-/// What the tests said on one kernel.
+/// What the tests said on one machine.
 pub(super) struct Report {
-    kernel: &'static str,
+    name: String,
     release: String,
     booted: Option<Duration>,
     took: Duration,
@@ -26,9 +26,9 @@ const PREFIX: &str = "underpass-vm: ";
 
 impl Report {
     /// Of a machine that has said nothing yet.
-    pub(super) fn new(kernel: &'static str, release: &str) -> Self {
+    pub(super) fn new(name: &str, release: &str) -> Self {
         Self {
-            kernel,
+            name: name.to_owned(),
             release: release.to_owned(),
             booted: None,
             took: Duration::ZERO,
@@ -95,16 +95,17 @@ impl Report {
     }
 }
 
-/// All reports, for people; at the end a line for each kernel, as test runners close with.
+/// All reports, for people; at the end a line for each, as test runners close with.
 pub(super) fn table(reports: &[Report]) -> String {
     let mut table = format!(
-        "{:<28}{:>8}{:>8}{:>8}{:>8}{:>12}  result\n",
-        "KERNEL", "BOOT", "TOOK", "PASSED", "FAILED", "CASES"
+        "{:<12}{:<28}{:>8}{:>8}{:>8}{:>8}{:>12}  result\n",
+        "MACHINE", "KERNEL", "BOOT", "TOOK", "PASSED", "FAILED", "CASES"
     );
     for report in reports {
         let _ = writeln!(
             table,
-            "{:<28}{:>8}{:>8}{:>8}{:>8}{:>12}  {}",
+            "{:<12}{:<28}{:>8}{:>8}{:>8}{:>8}{:>12}  {}",
+            report.name,
             report.release,
             report.booted.map_or_else(|| "-".to_owned(), seconds),
             seconds(report.took),
@@ -125,7 +126,7 @@ pub(super) fn table(reports: &[Report]) -> String {
         let _ = writeln!(
             table,
             "kernel-{}: {} passed, {} failed",
-            report.kernel,
+            report.name,
             report.passed,
             report.failed.len()
         );

@@ -14,8 +14,12 @@ use crate::{
     cargo, process,
 };
 
-/// What no kernel changes: the lab's own tests, and those of the object file.
-const NOT_FOR_MACHINES: &[&str] = &["lab", "lab_cleanup", "object"];
+/// What no kernel changes, the lab's own tests and those of the object file; and what takes two
+/// machines.
+const NOT_FOR_ONE: &[&str] = &["lab", "lab_cleanup", "object", PAIR];
+
+/// What takes two machines.
+const PAIR: &str = "pair";
 
 /// The binaries of a quick run, each with the tests to run, or all.
 const QUICK: &[(&str, &[&str])] = &[
@@ -42,6 +46,8 @@ pub(super) enum Selection<'a> {
     Quick,
     /// What the verifier makes of the programs.
     Verifier,
+    /// What takes two machines, or those of it with one of these in their names.
+    Pair(&'a [String]),
 }
 
 impl Selection<'_> {
@@ -54,11 +60,12 @@ impl Selection<'_> {
         match self {
             Self::All(filters) => binaries
                 .names()
-                .filter(|name| !NOT_FOR_MACHINES.contains(name))
+                .filter(|name| !NOT_FOR_ONE.contains(name))
                 .map(|name| (name, filters.to_vec()))
                 .collect(),
             Self::Quick => QUICK.iter().map(quick).collect(),
             Self::Verifier => vec![("verifier", Vec::new())],
+            Self::Pair(filters) => vec![(PAIR, filters.to_vec())],
         }
     }
 }

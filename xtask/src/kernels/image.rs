@@ -82,7 +82,7 @@ impl Image {
 
 fn add_tests(root: &Root, binaries: &TestBinaries, selection: Selection<'_>) -> Result<()> {
     let mut list = String::new();
-    for (name, arguments) in selection.of(binaries) {
+    for (name, arguments) in selection.of(binaries)? {
         root.copy_stripped(binaries.get(name)?, &format!("tests/{name}"))?;
         list += name;
         for argument in arguments {

@@ -15,7 +15,10 @@ mod report;
 mod tests;
 mod verified;
 
-use std::path::PathBuf;
+use std::{
+    fs::{self, File},
+    path::PathBuf,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::builder::PossibleValuesParser;
@@ -112,6 +115,8 @@ pub(crate) fn names() -> PossibleValuesParser {
 struct Ready {
     kernels: Vec<(&'static Kernel, Unpacked)>,
     image: Image,
+    /// Held as long as the files in the cache are to stay as they are.
+    _lock: File,
 }
 
 impl Ready {
@@ -123,6 +128,7 @@ impl Ready {
             Part::Linker,
             Part::Machines,
         ])?;
+        let lock = lock()?;
         let kernels = chosen(names)?
             .into_iter()
             .map(|kernel| Ok((kernel, unpacked(kernel, update)?)))
@@ -130,7 +136,11 @@ impl Ready {
         let built = build::build(Profile::Machine)?;
         let binaries = TestBinaries::build(&built, Profile::Machine)?;
         let image = Image::build(&built, &binaries, selection)?;
-        Ok(Self { kernels, image })
+        Ok(Self {
+            kernels,
+            image,
+            _lock: lock,
+        })
     }
 }
 
@@ -162,6 +172,17 @@ fn chosen(names: &[String]) -> Result<Vec<&'static Kernel>> {
 
 fn unpacked(kernel: &Kernel, update: bool) -> Result<Unpacked> {
     fetch::unpacked(kernel, update).with_context(|| format!("cannot get kernel {}", kernel.name))
+}
+
+/// Waits until no other run uses the cache.
+fn lock() -> Result<File> {
+    let cache = cache()?;
+    fs::create_dir_all(&cache).with_context(|| format!("cannot create {}", cache.display()))?;
+    let path = cache.join("lock");
+    let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
+    file.lock()
+        .with_context(|| format!("cannot lock {}", path.display()))?;
+    Ok(file)
 }
 
 /// Where the matrix keeps its files: what it has fetched and what it boots.

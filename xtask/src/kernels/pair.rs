@@ -5,6 +5,7 @@
 
 use std::{
     fs,
+    panic::resume_unwind,
     path::Path,
     thread,
     time::{Duration, Instant},
@@ -67,9 +68,7 @@ pub(super) fn run(kernel: &Kernel, unpacked: &Unpacked, image: &Image) -> Result
     thread::scope(|scope| {
         let left = scope.spawn(|| boot(&LEFT));
         let right = wait_for(&cable).and_then(|()| boot(&RIGHT));
-        let left = left
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        let left = left.join().unwrap_or_else(|panic| resume_unwind(panic));
         Ok(vec![left?, right?])
     })
 }

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    process::Stdio,
+    process::{Command, Stdio},
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -52,21 +52,20 @@ pub(super) enum Selection<'a> {
 
 impl Selection<'_> {
     /// The binaries to run, each with the arguments that choose among its tests.
-    pub(super) fn of(self, binaries: &TestBinaries) -> Vec<(&str, Vec<String>)> {
-        let quick = |(name, tests): &(&'static str, &[&str])| {
-            let tests = tests.iter().map(|&test| test.to_owned());
-            (*name, tests.chain(["--exact".to_owned()]).collect())
-        };
-        match self {
+    pub(super) fn of(self, binaries: &TestBinaries) -> Result<Vec<(&str, Vec<String>)>> {
+        Ok(match self {
             Self::All(filters) => binaries
                 .names()
                 .filter(|name| !NOT_FOR_ONE.contains(name))
                 .map(|name| (name, filters.to_vec()))
                 .collect(),
-            Self::Quick => QUICK.iter().map(quick).collect(),
+            Self::Quick => QUICK
+                .iter()
+                .map(|&(name, tests)| Ok((name, binaries.exactly(name, tests)?)))
+                .collect::<Result<_>>()?,
             Self::Verifier => vec![("verifier", Vec::new())],
             Self::Pair(filters) => vec![(PAIR, filters.to_vec())],
-        }
+        })
     }
 }
 
@@ -93,6 +92,21 @@ impl TestBinaries {
     pub(super) fn get(&self, name: &str) -> Result<&Path> {
         let path = self.0.get(name);
         Ok(path.with_context(|| format!("cargo built no test {name}"))?)
+    }
+
+    /// The arguments that have binary `name` run these tests alone, all of which it must have.
+    fn exactly(&self, name: &str, tests: &[&str]) -> Result<Vec<String>> {
+        let mut list = Command::new(self.get(name)?);
+        let listed = process::output(list.args(["--list", "--format", "terse"]))?;
+        for test in tests {
+            let line = format!("{test}: test");
+            ensure!(
+                listed.lines().any(|listed| listed == line),
+                "{name} has no test {test}"
+            );
+        }
+        let tests = tests.iter().copied().chain(["--exact"]);
+        Ok(tests.map(str::to_owned).collect())
     }
 
     fn names(&self) -> impl Iterator<Item = &str> {

@@ -63,6 +63,7 @@ fn pings(pair: &Pair, word: &str) -> Result<()> {
     let node = pair.node();
     let options = PingOptions::default();
     let before = Counters::read(node)?;
+    pair.meet("counted before")?;
     for turn in Side::BOTH {
         if pair.side() == turn {
             let report = ping(node.pod("p0").ns(), pair.remote_pod("p0"), &options)?;
@@ -77,7 +78,7 @@ fn pings(pair: &Pair, word: &str) -> Result<()> {
         let count = counted.get(hook, &format!("{reason}-{word}"));
         assert_eq!(count.packets, both_turns, "{reason}: {counted:?}");
     }
-    pair.meet("counted")
+    pair.meet("counted behind")
 }
 
 /// What arrives, the sender's programs have sent; and the receiver's have seen it.

@@ -4,6 +4,7 @@ use anyhow::{Context as _, Result};
 use aya::programs::{ProgramError, SchedClassifier, TcAttachType, TestRun as _, TestRunOptions};
 use dataplane_common::abi::Hook;
 use dataplane_user::dataplane::{self, Dataplane, Pins};
+use nix::sys::utsname::uname;
 
 use crate::{NetNs, Node};
 
@@ -68,7 +69,8 @@ impl Programs {
         self.run_offloaded(hook, interface, frame, 0)
     }
 
-    /// Runs the XDP program on `frame`. What it leaves in front of the frame comes first.
+    /// Runs the XDP program on `frame`. What it leaves in front of the frame comes first, from Linux
+    /// 5.14 on.
     pub fn run_xdp(&mut self, frame: &[u8]) -> Result<Ran> {
         let mut output = vec![0; frame.len() + GROWTH];
         let result = self
@@ -170,6 +172,19 @@ pub fn kernel_has_tcx() -> Result<bool> {
     Ok(NetNs::new()?
         .run(|| query_tcx("lo", TcAttachType::Ingress))?
         .is_some())
+}
+
+/// Whether the kernel is this version or a later one.
+pub fn kernel_is(major: u32, minor: u32) -> Result<bool> {
+    let system = uname()?;
+    let release = system.release().to_string_lossy();
+    let numbers = release
+        .split(['.', '-', '+'])
+        .take(2)
+        .map(str::parse)
+        .collect::<Result<Vec<u32>, _>>()
+        .with_context(|| format!("understand the release {release}"))?;
+    Ok(numbers >= vec![major, minor])
 }
 
 fn by_tcx(node: &Node, interface: &str, side: TcAttachType) -> Result<Vec<String>> {

@@ -114,9 +114,14 @@ impl TestBinaries {
     }
 }
 
-/// The name and place of the binary that one of cargo's messages tells of, if it does.
+/// The name and place of the test that one of cargo's messages tells of, if it does: it also tells
+/// of other programs of the package, which tests may run.
 fn binary(message: &str) -> Option<(String, PathBuf)> {
     let message: Value = serde_json::from_str(message).ok()?;
+    let kinds = message.pointer("/target/kind")?.as_array()?;
+    if !kinds.iter().any(|kind| kind == "test") {
+        return None;
+    }
     let name = message.pointer("/target/name")?.as_str()?;
     let path = message.get("executable")?.as_str()?;
     Some((name.to_owned(), path.into()))

@@ -35,6 +35,9 @@ const MOUNT_POINTS: [&str; 5] = ["proc", "sys", "dev", "run", "tmp"];
 /// How much longer than on a real machine everything may take: emulation costs that much.
 const PATIENCE: &str = "10";
 
+/// How many random packets a test tries, for the same reason: a tenth of what it does elsewhere.
+const CASES: &str = "10000";
+
 /// The part that all machines have in common.
 pub(super) struct Image {
     archive: PathBuf,
@@ -95,7 +98,8 @@ fn add_tests(root: &Root, binaries: &TestBinaries, selection: Selection<'_>) -> 
     let environment = format!(
         "export UNDERPASS_BIN=/usr/bin/underpass\n\
          export UNDERPASS_BPF_OBJECT=/tests/underpass.o\n\
-         export UNDERPASS_TEST_PATIENCE={PATIENCE}\n"
+         export UNDERPASS_TEST_PATIENCE={PATIENCE}\n\
+         export UNDERPASS_CASES={CASES}\n"
     );
     root.write("tests/environment", &environment, 0o644)
 }

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::net::Ipv4Addr;
 
+use sha1::{Digest as _, Sha1};
+
 /// An Ethernet address, in the order of the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Mac(pub [u8; 6]);
@@ -23,6 +25,15 @@ impl Mac {
     pub const fn of(owner: Ipv4Addr, generation: u8) -> Self {
         let [a, b, c, d] = owner.octets();
         Self([0x02, generation, a, b, c, d])
+    }
+
+    /// The Ethernet address of a node's tunnels, by Calico's rule: 66, then the first five bytes of
+    /// the SHA-1 of its name.
+    #[must_use]
+    pub fn of_vtep(node: &str) -> Self {
+        let mut mac = [0x66; 6];
+        mac[1..].copy_from_slice(&Sha1::digest(node)[..5]);
+        Self(mac)
     }
 }
 

@@ -7,7 +7,6 @@ use std::process::Output;
 
 use anyhow::{Context as _, Result, ensure};
 use ipnet::Ipv4Net;
-use sha1::{Digest as _, Sha1};
 
 use super::{NodeSpec, Pod, host};
 use crate::batch::IpBatch;
@@ -224,13 +223,10 @@ impl Node {
         self.spec.tunnel_address()
     }
 
-    /// The Ethernet address its tunnels have, by Calico's rule: 66, then the first five bytes of the
-    /// SHA-1 of its name. The lab gives it to no device.
+    /// The Ethernet address its tunnels have. The lab gives it to no device.
     #[must_use]
     pub fn vtep_mac(&self) -> Mac {
-        let mut mac = [0x66; 6];
-        mac[1..].copy_from_slice(&Sha1::digest(&self.spec.name)[..5]);
-        Mac(mac)
+        Mac::of_vtep(&self.spec.name)
     }
 
     /// What it was made from.

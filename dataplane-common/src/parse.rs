@@ -173,14 +173,16 @@ pub fn ports<P: Packet>(packet: &P, ip: &Ipv4, offset: usize) -> [u8; 4] {
     }
 }
 
-/// Length in bytes of the longest IP packet that this one will be on the wire: itself, or one
-/// segment of it (`skb_gso_network_seglen`). Its IP header is at `offset`; of a segment with options
-/// it is the least that the length can be.
+/// Length in bytes of the longest IP packet that this one will be on the wire: itself, with the
+/// padding that follows it in its frame, or one segment of it (`skb_gso_network_seglen`). Its IP
+/// header is at `offset`; of a segment with options it is the least that the length can be.
 #[inline(always)]
 pub fn segment_length<P: Packet>(packet: &P, ip: &Ipv4, offset: usize) -> Result<u32, Reason> {
     let gso_size = packet.gso_size();
     if gso_size == 0 {
-        return Ok(u32::from(ip.total_length));
+        // Nothing cuts the padding off on the way.
+        #[allow(clippy::cast_possible_truncation)] // a constant: 14, 34 or 64
+        return Ok(packet.frame_length() - offset as u32);
     }
     #[allow(clippy::cast_possible_truncation)] // 20
     let ip_length = IPV4_LEN as u32;

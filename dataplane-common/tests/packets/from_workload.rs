@@ -411,14 +411,19 @@ fn a_packet_longer_than_its_length_field_can_say_is_the_stacks() {
 #[test]
 fn ethernet_padding_does_not_belong_to_the_packet() {
     for way in ways() {
-        // Up to the least an Ethernet frame has, and beyond what a packet may have.
-        for padding in [1, 10, 2000] {
+        const LENGTH: u16 = 36;
+        let most = usize::from(way.mtu - LENGTH);
+        // Up to the least an Ethernet frame has, and what fits.
+        for padding in [1, 10, most] {
             let frame = way.ip.frame().padded(padding);
             way.passes("padded", &frame);
             if let Verdict::Send(send) = verdict(&frame) {
-                assert_eq!(send.ip.total_length, 36);
+                assert_eq!(send.ip.total_length, LENGTH);
             }
         }
+        // It would go where the packet goes: the stack cuts it off.
+        let frame = way.ip.frame().padded(most + 1);
+        way.leaves("padded too much", &frame, Reason::TooBig);
     }
 }
 

@@ -49,9 +49,13 @@ fn decide<'t, P: Packet, T: Tables>(
             parse::untagged(packet)?;
             let asker = arp::asks_for_gateway(packet, config)?;
             let workload = tables.workload(ifindex).ok_or(Reason::ArpOther)?;
-            let is_known = tables
-                .endpoint(asker.address)
-                .is_some_and(|endpoint| endpoint.mac == asker.mac);
+            let asker_endpoint = tables.endpoint(asker.address);
+            // In another pod's name: the kernel's reverse-path filter would keep it silent. A pod
+            // that nobody knows yet has to be answered.
+            if asker_endpoint.is_some_and(|endpoint| endpoint.ifindex != ifindex) {
+                return Err(Reason::ArpOther);
+            }
+            let is_known = asker_endpoint.is_some_and(|endpoint| endpoint.mac == asker.mac);
             Ok(Verdict::AnswerArp(workload.mac, is_known))
         }
         // A tag within a tag: nobody has looked for the source behind it.

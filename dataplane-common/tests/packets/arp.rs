@@ -57,6 +57,18 @@ fn a_question_that_tells_of_a_new_address_is_for_the_stack_too() {
 }
 
 #[test]
+fn a_question_in_the_name_of_a_pod_elsewhere_on_the_node_is_the_stacks() {
+    let other = pod(Mode::Vxlan, HERE, SECOND);
+    for mac in [pod_mac(asker()), pod_mac(other)] {
+        let verdict = verdict(&arp_frame(BROADCAST, &arp_question(mac, other, GATEWAY)));
+        assert_eq!(verdict, Verdict::Leave(Reason::ArpOther));
+    }
+    let nobody_yet = arp_question(pod_mac(asker()), pod(Mode::Vxlan, THERE, FIRST), GATEWAY);
+    let verdict = verdict(&arp_frame(BROADCAST, &nobody_yet));
+    assert_eq!(verdict, Verdict::AnswerArp(veth_mac(asker()), false));
+}
+
+#[test]
 fn the_answer_goes_to_the_asker_and_names_the_gateway() {
     for padding in [0, 18] {
         let mut frame = arp_frame(BROADCAST, &question(GATEWAY)).padded(padding);

@@ -24,6 +24,7 @@ mod agent;
 mod background;
 mod batch;
 pub mod calico;
+pub mod cases;
 mod cluster;
 mod command;
 mod counters;

@@ -2,6 +2,7 @@
 
 mod build;
 mod cargo;
+mod cases;
 mod clippy;
 mod debian;
 mod demo;
@@ -72,6 +73,7 @@ fn run(command: Command) -> Result<()> {
         Command::Fuzz { minutes, target } => fuzz::fuzz(target, minutes),
         Command::Pair { filters, kernels } => kernels::pair(&kernels, &filters),
         Command::Verify { kernels } => verify::verify(&kernels),
+        Command::Cases => cases::cases(),
         Command::Lint => lint::lint(),
     }
 }
@@ -168,6 +170,11 @@ enum Command {
         #[arg(value_name = "KERNEL", value_parser = kernels::names())]
         kernels: Vec<String>,
     },
+
+    /// Play the table of cases here (takes root), and print what came of it on every kernel
+    ///
+    /// Other kernels appear as `kernels` has last run the cases on them.
+    Cases,
 
     /// Check the formatting, and run clippy on the host's crates and on the BPF programs
     Lint,

@@ -10,7 +10,8 @@ use std::{
 use anyhow::Result;
 
 use super::{
-    Kernel, cache_of, fetch::Unpacked, image::Image, machine::Machine, modules, report::Report,
+    CONSOLE, Kernel, cache_of, fetch::Unpacked, image::Image, machine::Machine, modules,
+    report::Report,
 };
 
 /// Runs a machine for each kernel, as many at a time as there are processors here: a machine has
@@ -50,7 +51,7 @@ fn boot(kernel: &Kernel, unpacked: &Unpacked, image: &Image) -> Result<Report> {
         initrd: &initrd,
         environment: &[],
         devices: Vec::new(),
-        log: &cache.join("console.log"),
+        log: &cache.join(CONSOLE),
     };
     machine.run()
 }

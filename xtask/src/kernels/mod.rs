@@ -66,6 +66,9 @@ pub(crate) const KERNELS: &[Kernel] = &[
     },
 ];
 
+/// The file in which a machine's console is kept.
+const CONSOLE: &str = "console.log";
+
 /// What to run, and on what.
 pub(crate) struct Options {
     /// Names of kernels; none for all.
@@ -188,6 +191,18 @@ fn lock() -> Result<File> {
 /// Where the matrix keeps its files: what it has fetched and what it boots.
 fn cache() -> Result<PathBuf> {
     Ok(lookup::target_dir()?.join("kernels"))
+}
+
+/// What the kernels' consoles said when they last ran, of those that have, oldest kernel first.
+pub(crate) fn consoles() -> Result<Vec<PathBuf>> {
+    let mut consoles = Vec::new();
+    for kernel in KERNELS {
+        let console = cache_of(kernel)?.join(CONSOLE);
+        if console.exists() {
+            consoles.push(console);
+        }
+    }
+    Ok(consoles)
 }
 
 /// Where the files of one kernel are.

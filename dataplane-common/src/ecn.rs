@@ -7,15 +7,16 @@ const ECT_1: u8 = 0b01;
 const ECT_0: u8 = 0b10;
 const CE: u8 = 0b11;
 
-/// The outer TOS byte for an inner one: DSCP 0, ECN of the inner header, and ECT(0) where that is
-/// CE (`INET_ECN_encapsulate` with a tunnel TOS of 0, the default of `ipip` and `vxlan`).
+/// The outer TOS byte: the DSCP of `tunnel`, and the ECN of `inner`, or ECT(0) where that is CE
+/// (`INET_ECN_encapsulate`).
 #[inline(always)]
 #[must_use]
-pub const fn encapsulate(inner: u8) -> u8 {
-    match inner & MASK {
+pub const fn encapsulate(tunnel: u8, inner: u8) -> u8 {
+    let ecn = match inner & MASK {
         CE => ECT_0,
         ecn => ecn,
-    }
+    };
+    tunnel & !MASK | ecn
 }
 
 /// The inner TOS byte after decapsulation, or `None` where the packet has to be dropped: congestion
@@ -37,10 +38,12 @@ mod tests {
 
     #[test]
     fn encapsulation_copies_ecn_but_not_congestion_and_not_dscp() {
-        assert_eq!(encapsulate(0xb8 | NOT_ECT), NOT_ECT);
-        assert_eq!(encapsulate(0xb8 | ECT_0), ECT_0);
-        assert_eq!(encapsulate(0xb8 | ECT_1), ECT_1);
-        assert_eq!(encapsulate(0xb8 | CE), ECT_0);
+        for tunnel in [0, 0x48, 0xfc] {
+            assert_eq!(encapsulate(tunnel, 0xb8 | NOT_ECT), tunnel | NOT_ECT);
+            assert_eq!(encapsulate(tunnel, 0xb8 | ECT_0), tunnel | ECT_0);
+            assert_eq!(encapsulate(tunnel | CE, 0xb8 | ECT_1), tunnel | ECT_1);
+            assert_eq!(encapsulate(tunnel, 0xb8 | CE), tunnel | ECT_0);
+        }
     }
 
     /// Figure 4 of RFC 6040, row by row (inner), column by column (outer).

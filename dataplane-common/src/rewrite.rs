@@ -33,7 +33,7 @@ pub fn send<P: Packet>(packet: &mut P, config: &Config, send: &Send) -> Result<(
     let inner = match send.encap {
         None => parse::IP,
         Some(Tunnel::Ipip) => {
-            ipip(packet, send)?;
+            ipip(packet, config, send)?;
             parse::IP + IPV4_LEN
         }
         Some(Tunnel::Vxlan) => {
@@ -101,10 +101,11 @@ pub fn address<P: Packet>(packet: &mut P, destination: Mac, source: Mac) -> Resu
 /// The outer header of IPIP, as the kernel's device with its defaults: the inner TTL, and the inner
 /// don't-fragment flag (`ip_tunnel_xmit`).
 #[inline(always)]
-fn ipip<P: Packet>(packet: &mut P, send: &Send) -> Result<(), Reason> {
+fn ipip<P: Packet>(packet: &mut P, config: &Config, send: &Send) -> Result<(), Reason> {
     let ttl = send.ip.ttl - u8::from(send.forwarded);
     outer(
         packet,
+        config,
         send,
         Tunnel::Ipip,
         PROTOCOL_IPIP,
@@ -117,7 +118,15 @@ fn ipip<P: Packet>(packet: &mut P, send: &Send) -> Result<(), Reason> {
 /// the source port, see [`flow::entropy_port`].
 #[inline(always)]
 fn vxlan<P: Packet>(packet: &mut P, config: &Config, send: &Send) -> Result<(), Reason> {
-    outer(packet, send, Tunnel::Vxlan, PROTOCOL_UDP, VXLAN_TTL, false)?;
+    outer(
+        packet,
+        config,
+        send,
+        Tunnel::Vxlan,
+        PROTOCOL_UDP,
+        VXLAN_TTL,
+        false,
+    )?;
 
     let length = send.ip.total_length + Tunnel::Vxlan.overhead() - IPV4_LEN_U16;
     let udp: &mut UdpHdr = packet.header_mut(parse::TRANSPORT).ok_or(Reason::Rewrite)?;
@@ -148,6 +157,7 @@ const IPV4_LEN_U16: u16 = IPV4_LEN as u16;
 #[inline(always)]
 fn outer<P: Packet>(
     packet: &mut P,
+    config: &Config,
     send: &Send,
     tunnel: Tunnel,
     proto: u8,
@@ -157,7 +167,7 @@ fn outer<P: Packet>(
     let source: Addr = send.next_hop.source;
     let mut header = Ipv4Hdr {
         vihl: 0x45,
-        tos: ecn::encapsulate(send.ip.tos),
+        tos: ecn::encapsulate(config.tunnel_tos(send.ip.tos), send.ip.tos),
         tot_len: (send.ip.total_length + tunnel.overhead()).to_be_bytes(),
         // As unique as the inner one is (RFC 6864). It matters only where the underlay fragments,
         // which the MTU of the next hop is there to avoid.

@@ -75,7 +75,7 @@ fn rewrite_and_redirect(packet: &mut SkbPacket, verdict: Verdict<'_>) -> Result<
             rewrite::address(packet, config.vtep_mac, config.vtep_mac)?;
             Ok(helpers::redirect_ingress(config.carrier))
         }
-        Verdict::CarrierEncap(next_hop) => carrier_encap(packet, next_hop),
+        Verdict::CarrierEncap(next_hop, tos) => carrier_encap(packet, next_hop, tos),
     }
 }
 
@@ -104,10 +104,10 @@ fn rewrite_taken_out(frame: &mut XdpFrame, decap: Decap) -> Result<(), Reason> {
 
 /// Lets the packet continue into the carrier with directions for its encapsulation.
 #[inline(always)]
-fn carrier_encap(packet: &mut SkbPacket, next_hop: &NextHop) -> Result<i32, Reason> {
+fn carrier_encap(packet: &mut SkbPacket, next_hop: &NextHop, tos: u8) -> Result<i32, Reason> {
     let config = MAPS.config().ok_or(Reason::NoConfig)?;
     rewrite::address(packet, next_hop.vtep_mac, config.vtep_mac)?;
-    packet.set_tunnel_key(next_hop.peer, config.vni)?;
+    packet.set_tunnel_key(next_hop.peer, config.vni, tos)?;
     Ok(TC_ACT_UNSPEC)
 }
 

@@ -60,6 +60,23 @@ struct RawTunnelKey {
     remote: u32,
 }
 
+/// `struct bpf_tunnel_key` up to its TTL, another length that the kernel takes on every version.
+/// Ours ends with padding.
+#[repr(C, align(8))]
+#[derive(Default)]
+struct DirectingTunnelKey {
+    id: u32,
+    /// In the host's byte order; IPv4 is the first of the four.
+    remote: [u32; 4],
+    tos: u8,
+    /// 0 for the system's default.
+    ttl: u8,
+    padding: [u8; 2],
+}
+
+/// Size of [`DirectingTunnelKey`] without its padding.
+const DIRECTING_TUNNEL_KEY_SIZE: u32 = 22;
+
 /// `struct bpf_tunnel_key` since Linux 6.0.
 #[repr(C)]
 #[derive(Default)]
@@ -225,16 +242,19 @@ fn get_tunnel_key<K>(skb: *mut __sk_buff, key: &mut K) -> i64 {
     unsafe { bpf_skb_get_tunnel_key(skb, ptr::from_mut(key).cast(), size::<K>(), 0) }
 }
 
-/// Tells a VXLAN device in external mode where to send the packet, with outer checksum.
+/// Tells a VXLAN device in external mode where to send the packet, with this TOS byte but for ECN,
+/// and with outer checksum.
 #[inline(always)]
-pub fn set_tunnel_key(skb: *mut __sk_buff, remote: Addr, vni: u32) -> Result<(), ()> {
-    let mut key = RawTunnelKey {
+pub fn set_tunnel_key(skb: *mut __sk_buff, remote: Addr, vni: u32, tos: u8) -> Result<(), ()> {
+    let mut key = DirectingTunnelKey {
         id: vni,
-        remote: u32::from_be_bytes(remote),
+        remote: [u32::from_be_bytes(remote), 0, 0, 0],
+        tos,
+        ..DirectingTunnelKey::default()
     };
-    // SAFETY: `skb` is the program's own context; the pointer is to as many live bytes as given.
+    // SAFETY: `skb` is the program's own context; the pointer is to more live bytes than given.
     let result =
-        unsafe { bpf_skb_set_tunnel_key(skb, (&raw mut key).cast(), size::<RawTunnelKey>(), 0) };
+        unsafe { bpf_skb_set_tunnel_key(skb, (&raw mut key).cast(), DIRECTING_TUNNEL_KEY_SIZE, 0) };
     if result == 0 { Ok(()) } else { Err(()) }
 }
 

@@ -87,8 +87,8 @@ impl SkbPacket {
 
     /// See [`helpers::set_tunnel_key`].
     #[inline(always)]
-    pub fn set_tunnel_key(&mut self, remote: Addr, vni: u32) -> Result<(), Reason> {
-        helpers::set_tunnel_key(self.skb, remote, vni).map_err(|()| Reason::Rewrite)
+    pub fn set_tunnel_key(&mut self, remote: Addr, vni: u32, tos: u8) -> Result<(), Reason> {
+        helpers::set_tunnel_key(self.skb, remote, vni, tos).map_err(|()| Reason::Rewrite)
     }
 
     /// Clears the firewall mark: the host's does not concern a pod.

@@ -18,6 +18,9 @@ pub const DEFAULT_PINS: &str = "/sys/fs/bpf/underpass";
 /// VXLAN network identifiers have 24 bits (RFC 7348, section 5).
 const MAX_VNI: u32 = (1 << 24) - 1;
 
+/// A DSCP has 6 bits (RFC 2474, section 3).
+const MAX_DSCP: u8 = (1 << 6) - 1;
+
 /// The agent's configuration, valid, with every default filled in.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -72,9 +75,7 @@ impl Config {
             attach: attach(raw.attach, &mut problems),
             xdp: xdp(raw.xdp, &mut problems),
             source: source(raw.source, file),
-            tunnel: Tunnel {
-                vxlan: vxlan(raw.tunnel, &mut problems),
-            },
+            tunnel: tunnel(raw.tunnel, &mut problems),
             pins: pins(raw.pins, &mut problems),
         };
         problems.into_result(file)?;
@@ -136,8 +137,20 @@ pub enum Source {
 /// The tunnels between nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tunnel {
+    /// The DSCP of outer headers. Default: 0, as the kernel's devices and Calico's have it.
+    pub dscp: Dscp,
     /// VXLAN, where a pool uses it.
     pub vxlan: Vxlan,
+}
+
+/// The DSCP of outer headers: the first six bits of their TOS byte (RFC 2474). The other two are
+/// ECN's, by RFC 6040 always.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dscp {
+    /// The same for all, below 64.
+    Fixed(u8),
+    /// Each packet's own, as `tos inherit` has it of a kernel's device.
+    Inherit,
 }
 
 /// The parameters of VXLAN, which all nodes of a cluster share. The defaults are Calico's.
@@ -283,8 +296,30 @@ fn source(given: Option<RawSource>, config: &Path) -> Source {
     Source::File(directory.join(file))
 }
 
-fn vxlan(given: Option<RawTunnel>, problems: &mut Problems) -> Vxlan {
-    let given = given.and_then(|tunnel| tunnel.vxlan).unwrap_or_default();
+fn tunnel(given: Option<RawTunnel>, problems: &mut Problems) -> Tunnel {
+    let given = given.unwrap_or_default();
+    Tunnel {
+        dscp: dscp(given.dscp, problems),
+        vxlan: vxlan(given.vxlan, problems),
+    }
+}
+
+fn dscp(given: Option<Located<String>>, problems: &mut Problems) -> Dscp {
+    given
+        .and_then(|Located { value, line }| {
+            let number = || value.parse().ok().filter(|dscp| *dscp <= MAX_DSCP);
+            let dscp = match value.as_str() {
+                "inherit" => Some(Dscp::Inherit),
+                _ => number().map(Dscp::Fixed),
+            };
+            let fault = || format!("is no DSCP: write one from 0 to {MAX_DSCP}, or inherit");
+            problems.keep(line, format!("dscp {value}"), dscp.ok_or_else(fault))
+        })
+        .unwrap_or(Dscp::Fixed(0))
+}
+
+fn vxlan(given: Option<RawVxlan>, problems: &mut Problems) -> Vxlan {
+    let given = given.unwrap_or_default();
     let vni = given.vni.map(|Located { value, line }| {
         let vni = u32::try_from(value).ok().filter(|vni| *vni <= MAX_VNI);
         let fault = || format!("has more than 24 bits: write one up to {MAX_VNI}");
@@ -341,9 +376,10 @@ struct RawSource {
     file: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawTunnel {
+    dscp: Option<Located<String>>,
     vxlan: Option<RawVxlan>,
 }
 
@@ -378,6 +414,7 @@ mod tests {
             xdp: Xdp::Auto,
             source: Source::File("/etc/up/cluster.yaml".into()),
             tunnel: Tunnel {
+                dscp: Dscp::Fixed(0),
                 vxlan: Vxlan {
                     vni: 4096,
                     port: 4789,
@@ -409,7 +446,7 @@ mod tests {
              attach: clsact\n\
              xdp: off\n\
              source: { file: ../routes.yaml }\n\
-             tunnel: { vxlan: { vni: 0, port: 65535, checksum: true } }\n\
+             tunnel: { dscp: 46, vxlan: { vni: 0, port: 65535, checksum: true } }\n\
              pins: /run/bpf/up\n",
         );
         let expected = Config {
@@ -423,6 +460,7 @@ mod tests {
             xdp: Xdp::Off,
             source: Source::File("/etc/up/../routes.yaml".into()),
             tunnel: Tunnel {
+                dscp: Dscp::Fixed(46),
                 vxlan: Vxlan {
                     vni: 0,
                     port: 65535,
@@ -432,6 +470,18 @@ mod tests {
             pins: "/run/bpf/up".into(),
         };
         assert_eq!(given, Ok(expected));
+    }
+
+    #[test]
+    fn a_dscp_is_a_number_or_inherited() {
+        for (text, expected) in [
+            ("0", Dscp::Fixed(0)),
+            ("63", Dscp::Fixed(63)),
+            ("inherit", Dscp::Inherit),
+        ] {
+            let config = config(&format!("tunnel: {{dscp: {text}}}\n")).unwrap();
+            assert_eq!(config.tunnel.dscp, expected);
+        }
     }
 
     #[test]
@@ -563,6 +613,14 @@ mod tests {
             (
                 "attach: TCX\n",
                 "1: attach 'TCX' is unknown: write one of auto, tcx, clsact",
+            ),
+            (
+                "tunnel:\n  dscp: 64\n",
+                "2: dscp 64 is no DSCP: write one from 0 to 63, or inherit",
+            ),
+            (
+                "tunnel: {dscp: EF}\n",
+                "1: dscp EF is no DSCP: write one from 0 to 63, or inherit",
             ),
             (
                 "tunnel:\n  vxlan:\n    vni: 16777216\n",

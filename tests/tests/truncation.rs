@@ -302,6 +302,7 @@ fn tables(around: &Surroundings) -> MemoryTables {
         vxlan_port: frames::VXLAN_PORT.to_be_bytes(),
         vtep_mac: VTEP.0,
         gateways: [frames::GATEWAY.octets(), [0; 4], [0; 4], [0; 4]],
+        ..Config::default()
     };
     let local = NextHop {
         kind: NextHopKind::Local as u8,

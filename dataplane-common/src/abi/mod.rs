@@ -19,7 +19,7 @@ pub use values::{Config, Counter, Endpoint, NextHop, NextHopKind, Peer, Workload
 
 /// Version of everything in this module; part of the pin path, since pinned maps are reused
 /// without any check of their layout.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// An IPv4 address in network byte order.
 pub type Addr = [u8; 4];

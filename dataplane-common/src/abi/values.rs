@@ -11,6 +11,8 @@ pub mod flags {
     pub const VXLAN_CHECKSUM: u32 = 1 << 0;
     /// Pods may send IPIP and VXLAN themselves.
     pub const WORKLOAD_TUNNELS: u32 = 1 << 1;
+    /// Outer headers have the DSCP of the packet inside, not [`super::Config::dscp`].
+    pub const INHERIT_DSCP: u32 = 1 << 2;
 }
 
 /// What every program has to know about this node.
@@ -33,6 +35,24 @@ pub struct Config {
     pub vtep_mac: Mac,
     /// Addresses that proxy ARP answers for; `0.0.0.0` is an empty place.
     pub gateways: [Addr; MAX_GATEWAYS],
+    /// DSCP of outer headers, 6 bits, unless [`flags::INHERIT_DSCP`].
+    pub dscp: u8,
+    /// Zero.
+    pub padding: [u8; 3],
+}
+
+impl Config {
+    /// The TOS byte of a tunnel for a packet with TOS byte `inner`: the outer DSCP in its upper six
+    /// bits. The two of ECN, zero here, are [`crate::ecn`]'s.
+    #[inline(always)]
+    #[must_use]
+    pub const fn tunnel_tos(&self, inner: u8) -> u8 {
+        if self.flags & flags::INHERIT_DSCP == 0 {
+            self.dscp << 2
+        } else {
+            inner & !0b11
+        }
+    }
 }
 
 /// What kind of next hop a [`NextHop`] is. Zero is what an array entry holds that nobody wrote.

@@ -42,8 +42,9 @@ pub enum Verdict<'t> {
     Inject(Option<Decap>, Reason),
     /// Let it arrive on the carrier as it is, to be sent from there.
     Detour,
-    /// Let the carrier, the kernel's device, encapsulate it for this next hop.
-    CarrierEncap(&'t NextHop),
+    /// Let the carrier, the kernel's device, encapsulate it for this next hop, with this
+    /// [tunnel's TOS](Config::tunnel_tos).
+    CarrierEncap(&'t NextHop, u8),
 }
 
 impl Verdict<'_> {
@@ -61,7 +62,7 @@ impl Verdict<'_> {
                 Some(Tunnel::Vxlan) => Reason::SentVxlan,
             },
             Self::Detour => Reason::Detour,
-            Self::CarrierEncap(_) => Reason::KernelEncap,
+            Self::CarrierEncap(..) => Reason::KernelEncap,
         }
     }
 }
@@ -144,7 +145,8 @@ fn send<'t, P: Packet>(
         return if forwarded {
             Err(Reason::KernelEncap)
         } else {
-            Ok(Verdict::CarrierEncap(next_hop))
+            let tos = config.tunnel_tos(ip.tos);
+            Ok(Verdict::CarrierEncap(next_hop, tos))
         };
     }
     Ok(Verdict::Send(Send {

@@ -99,7 +99,7 @@ fn rewrite<P: Packet, T: Tables>(
             rewrite::address(packet, vtep_mac, vtep_mac)?;
             Ok(Action::Forward)
         }
-        Verdict::CarrierEncap(next_hop) => {
+        Verdict::CarrierEncap(next_hop, _) => {
             rewrite::address(packet, next_hop.vtep_mac, config()?.vtep_mac)?;
             Ok(Action::Stack)
         }

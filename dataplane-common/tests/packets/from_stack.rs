@@ -223,7 +223,24 @@ fn with_outer_checksums_the_carrier_itself_encapsulates_vxlan() {
     let hop = next_hop(HERE, Mode::Vxlan, THERE);
     assert_eq!(
         Program::Stack.decide(&out(Mode::Vxlan).frame(), &tables),
-        Verdict::CarrierEncap(&hop)
+        Verdict::CarrierEncap(&hop, 0)
     );
     assert_eq!(verdict(Mode::Vxlan), Reason::KernelEncap);
+}
+
+/// The carrier adds ECN by itself.
+#[test]
+fn the_carrier_is_told_the_outer_dscp() {
+    let hop = next_hop(HERE, Mode::Vxlan, THERE);
+    for (inherits, tos) in [(0, 0x88), (flags::INHERIT_DSCP, 0xb8)] {
+        let mut tables = tables(HERE);
+        if let Some(config) = &mut tables.config {
+            config.flags = flags::VXLAN_CHECKSUM | inherits;
+            config.dscp = 0x22;
+        }
+        assert_eq!(
+            Program::Stack.decide(&out(Mode::Vxlan).tos(0xba).frame(), &tables),
+            Verdict::CarrierEncap(&hop, tos)
+        );
+    }
 }

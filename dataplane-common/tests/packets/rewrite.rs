@@ -1,10 +1,10 @@
 //! The bytes that leave, as etherparse reads them.
 
 use dataplane_common::{
-    abi::Mac,
+    abi::{Config, Mac, flags},
     decide::{Arrival, Decap, Verdict},
     headers::Header,
-    memory::{self, MemoryPacket},
+    memory::{self, MemoryPacket, MemoryTables},
     packet::{Packet, Tunnel},
     reason::{Action, Reason},
 };
@@ -14,7 +14,7 @@ use crate::{
     frames::{IP, IPIP_INNER, Ip, PAYLOAD, Tamper, VXLAN_INNER, Vxlan},
     programs::{Program, carry_out},
     world::{
-        FIRST, HERE, Mode, SECOND, TABLES, THERE, VNI, next_hop, node, pod, pod_mac,
+        FIRST, HERE, Mode, SECOND, TABLES, THERE, VNI, config, next_hop, node, pod, pod_mac,
         tunnel_address, veth, veth_mac, vtep_mac,
     },
 };
@@ -199,6 +199,39 @@ fn the_outer_tos_is_the_inner_ecn_alone() {
     }
 }
 
+/// `tos` of the kernel's devices: a value for all, or `inherit`.
+#[test]
+fn the_outer_dscp_is_set_or_inherited() {
+    let fixed = Config {
+        dscp: 46,
+        ..config(HERE)
+    };
+    let inherits = Config {
+        flags: flags::INHERIT_DSCP,
+        ..fixed
+    };
+    for (config, inner, outer) in [
+        (fixed, 0x00, 0xb8),
+        (fixed, 0x2a, 0xba),
+        (inherits, 0x00, 0x00),
+        (inherits, 0x2a, 0x2a),
+        (inherits, 0xff, 0xfe),
+    ] {
+        for (mode, offset) in [(Mode::Ipip, IPIP_INNER), (Mode::Vxlan, VXLAN_INNER)] {
+            let mut frame = out(mode).tos(inner).frame();
+            let veth = veth(pod(mode, HERE, FIRST));
+            let tables = MemoryTables {
+                config: Some(config),
+                ..TABLES.clone()
+            };
+            let verdict = Program::Workload(veth).decide(&frame, &tables);
+            carry_out(&mut frame, &tables, &verdict);
+            assert_eq!(tos(&ip_at(&frame.bytes, IP)), outer);
+            assert_eq!(tos(&ip_at(&frame.bytes, offset)), inner);
+        }
+    }
+}
+
 #[test]
 fn the_outer_id_is_the_inner_one() {
     for mode in [Mode::Ipip, Mode::Vxlan] {
@@ -343,7 +376,7 @@ fn the_stack_gets_the_packet_that_was_sent_on_the_carrier() {
 fn what_the_carrier_encapsulates_is_addressed_to_the_peers_vtep() {
     let mut frame = out(Mode::Vxlan).frame();
     let hop = next_hop(HERE, Mode::Vxlan, THERE);
-    carry_out(&mut frame, &*TABLES, &Verdict::CarrierEncap(&hop));
+    carry_out(&mut frame, &*TABLES, &Verdict::CarrierEncap(&hop, 0));
     assert_eq!(
         ethernet(&frame.bytes),
         addressed(vtep_mac(THERE), vtep_mac(HERE))

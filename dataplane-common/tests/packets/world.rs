@@ -183,6 +183,8 @@ pub fn config(n: u8) -> Config {
         vxlan_port: VXLAN_PORT.to_be_bytes(),
         vtep_mac: vtep_mac(n),
         gateways: [GATEWAY, OTHER_GATEWAY, [0; 4], [0; 4]],
+        dscp: 0,
+        padding: [0; 3],
     }
 }
 

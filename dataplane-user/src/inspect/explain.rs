@@ -188,7 +188,7 @@ impl<'s> Story<'s> {
             Verdict::Leave(_)
             | Verdict::AnswerArp(..)
             | Verdict::Detour
-            | Verdict::CarrierEncap(_) => {
+            | Verdict::CarrierEncap(..) => {
                 format!("{}: {}", hook.action(reason).name(), reason.description())
             }
             Verdict::Inject(_, _) => format!(

@@ -21,7 +21,7 @@ use ipnet::Ipv4Net;
 
 use crate::{
     cluster::{Cluster, Node},
-    config::{Config, Xdp},
+    config::{Config, Dscp, Xdp},
     dataplane::{Attachment, WhyOff, XdpMode, XdpUplink},
     kernel::{CARRIER_NAME, CarrierSpec, Link, OwnRoute},
     node::{NodeState, Pod},
@@ -209,7 +209,8 @@ pub fn plan(model: &Model, carrier: u32) -> Result<Plan> {
 }
 
 fn config(model: &Model, local: &Node, carrier: u32) -> abi::Config {
-    let vxlan = &model.config.tunnel.vxlan;
+    let tunnel = &model.config.tunnel;
+    let vxlan = &tunnel.vxlan;
     let mut gateways = [Addr::default(); MAX_GATEWAYS];
     for (place, gateway) in gateways.iter_mut().zip(&model.config.gateways) {
         *place = gateway.octets();
@@ -218,11 +219,17 @@ fn config(model: &Model, local: &Node, carrier: u32) -> abi::Config {
         node: local.address.octets(),
         vni: vxlan.vni,
         flags: flag(flags::VXLAN_CHECKSUM, vxlan.checksum)
-            | flag(flags::WORKLOAD_TUNNELS, model.config.workload_tunnels),
+            | flag(flags::WORKLOAD_TUNNELS, model.config.workload_tunnels)
+            | flag(flags::INHERIT_DSCP, tunnel.dscp == Dscp::Inherit),
         carrier,
         vxlan_port: vxlan.port.to_be_bytes(),
         vtep_mac: local.vtep_mac.0,
         gateways,
+        dscp: match tunnel.dscp {
+            Dscp::Fixed(dscp) => dscp,
+            Dscp::Inherit => 0,
+        },
+        padding: [0; 3],
     }
 }
 

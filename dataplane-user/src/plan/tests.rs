@@ -755,6 +755,8 @@ fn the_programs_are_told_about_this_node() {
         vxlan_port: [0x12, 0xb5],
         vtep_mac: [0x66, 0, 0, 0, 0, 1],
         gateways: [[169, 254, 1, 1], [0; 4], [0; 4], [0; 4]],
+        dscp: 0,
+        padding: [0; 3],
     };
     assert_eq!(world.plan().tables.config, expected);
 
@@ -772,6 +774,15 @@ fn the_programs_are_told_about_this_node() {
             ..expected
         }
     );
+    for (text, flags, dscp) in [("46", 0, 46), ("inherit", flags::INHERIT_DSCP, 0)] {
+        world.config = config(&format!("node: here\ntunnel: {{ dscp: {text} }}\n"));
+        let told = abi::Config {
+            flags,
+            dscp,
+            ..expected
+        };
+        assert_eq!(world.plan().tables.config, told, "{text}");
+    }
 }
 
 #[test]

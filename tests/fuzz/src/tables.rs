@@ -50,7 +50,8 @@ fn config(choices: &mut Choices, around: &Surroundings) -> Config {
         node: addresses::node(choices),
         vni: choices.of(&[4096, 4096, 1, 0xff_ffff, u32::from_be_bytes([0, a, b, c])]),
         flags: choices.of(&[0, flags::WORKLOAD_TUNNELS])
-            | choices.of(&[0, 0, flags::VXLAN_CHECKSUM]),
+            | choices.of(&[0, 0, flags::VXLAN_CHECKSUM])
+            | choices.of(&[0, 0, flags::INHERIT_DSCP]),
         carrier: 7,
         vxlan_port: choices.of(&[4789_u16, 4789, 8472, 53]).to_be_bytes(),
         vtep_mac: addresses::mac(choices, around),
@@ -60,6 +61,8 @@ fn config(choices: &mut Choices, around: &Surroundings) -> Config {
             addresses::any(choices),
             [0; 4],
         ],
+        dscp: choices.of(&[0, 0, 1, 46, 63]),
+        padding: [0; 3],
     }
 }
 

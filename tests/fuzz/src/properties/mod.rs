@@ -86,7 +86,7 @@ fn by_traffic_control(run: &Run, verdict: &Verdict) {
         Verdict::Inject(decap, _) => receive::injected(run, decap),
         Verdict::Send(sent) => send::holds(run, &sent),
         Verdict::Detour => send::detoured(run),
-        Verdict::CarrierEncap(next_hop) => send::left_to_carrier(run, next_hop),
+        Verdict::CarrierEncap(next_hop, tos) => send::left_to_carrier(run, next_hop, tos),
     }
 }
 

@@ -69,11 +69,12 @@ pub(super) fn detoured(run: &Run) {
 }
 
 /// The carrier gets a packet of the host's own that needs a checksum, for the peer's VTEP.
-pub(super) fn left_to_carrier(run: &Run, next_hop: &NextHop) {
+pub(super) fn left_to_carrier(run: &Run, next_hop: &NextHop, tos: u8) {
     assert_ne!(run.case.hook, Hook::FromWorkload);
     assert_eq!(run.outcome.action, Action::Stack);
-    routed(run, next_hop);
+    let (header, _) = routed(run, next_hop);
     let config = run.config();
+    assert_eq!(tos, outer_dscp(config, &header) << 2);
     assert_ne!(config.flags & flags::VXLAN_CHECKSUM, 0);
     assert_eq!(next_hop.kind(), Some(NextHopKind::Vxlan));
     assert_eq!(
@@ -120,6 +121,15 @@ fn routed<'r>(run: &Run<'r>, next_hop: &NextHop) -> (Ipv4Header, &'r [u8]) {
     (header, packet)
 }
 
+/// The DSCP that a kernel's device would write with this `tos`.
+fn outer_dscp(config: &Config, inner: &Ipv4Header) -> u8 {
+    if config.flags & flags::INHERIT_DSCP == 0 {
+        config.dscp
+    } else {
+        inner.dscp.value()
+    }
+}
+
 /// The outer headers are what the kernel's devices would write.
 fn outer(run: &Run, sent: &Send, tunnel: Tunnel, inner: &Ipv4Header) -> Ipv4Header {
     let (outer, packet) = reading::ipv4(&run.after[ETHERNET..]);
@@ -129,7 +139,7 @@ fn outer(run: &Run, sent: &Send, tunnel: Tunnel, inner: &Ipv4Header) -> Ipv4Head
         (sent.next_hop.source, sent.next_hop.peer)
     );
     assert_eq!(outer.identification, inner.identification);
-    assert_eq!(outer.dscp.value(), 0);
+    assert_eq!(outer.dscp.value(), outer_dscp(run.config(), inner));
     // RFC 6040: congestion inside is not shown outside.
     let ecn = if inner.ecn.value() == 3 {
         2

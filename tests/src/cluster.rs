@@ -65,13 +65,32 @@ pub(crate) fn cluster_yaml_of<'a>(
     ipip_mode: &str,
     vxlan_mode: &str,
 ) -> String {
-    let mut yaml = format!(
-        "pools:\n  \
-         - cidr: 10.244.0.0/16\n    \
-           ipipMode: {ipip_mode}\n    \
-           vxlanMode: {vxlan_mode}\n\
-         nodes:\n"
-    );
+    let pool = pool_yaml("10.244.0.0/16", ipip_mode, vxlan_mode);
+    format!("pools:\n{pool}{}", nodes_yaml(nodes))
+}
+
+/// As [`cluster_yaml`], but each node's CIDR is a pool with a mode of its own, by which the others
+/// send to it; `modes` are in the order of the nodes.
+#[must_use]
+pub fn cluster_yaml_by_node(lab: &Lab, modes: &[Mode]) -> String {
+    let pools = lab.nodes().iter().zip(modes).map(|(node, mode)| {
+        let cidr = node.pod_cidr().to_string();
+        pool_yaml(&cidr, mode.ipip_mode(), mode.vxlan_mode())
+    });
+    let nodes = nodes_yaml(lab.nodes().iter().map(Node::spec));
+    format!("pools:\n{}{nodes}", pools.collect::<String>())
+}
+
+fn pool_yaml(cidr: &str, ipip_mode: &str, vxlan_mode: &str) -> String {
+    format!(
+        "  - cidr: {cidr}\n    \
+             ipipMode: {ipip_mode}\n    \
+             vxlanMode: {vxlan_mode}\n"
+    )
+}
+
+fn nodes_yaml<'a>(nodes: impl IntoIterator<Item = &'a NodeSpec>) -> String {
+    let mut yaml = "nodes:\n".to_owned();
     for node in nodes {
         write!(
             yaml,

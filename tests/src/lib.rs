@@ -29,10 +29,12 @@ mod cluster;
 mod command;
 mod counters;
 pub mod differential;
+mod forwarding;
 pub mod frames;
 mod lab;
 mod mac;
 mod netns;
+pub mod offloads;
 mod pair;
 pub mod paths;
 pub mod programs;
@@ -43,17 +45,19 @@ mod wire;
 
 pub use agent::Agent;
 pub use background::Background;
-pub use cluster::{Mode, cluster_yaml};
+pub use cluster::{Mode, cluster_yaml, cluster_yaml_by_node};
 pub use command::NsCommand;
 pub use counters::{Count, Counters};
+pub use forwarding::{Nested, relay};
 pub use frames::Ip;
 pub use lab::{Lab, Node, NodeSpec, Pod};
 pub use mac::Mac;
 pub use netns::NetNs;
 pub use pair::{Pair, Side};
 pub use traffic::{
-    PingOptions, PingReport, Pinging, RoundTrip, TcpOptions, TcpThroughput, UdpOptions,
-    UdpThroughput, iperf_server, ping, tcp_throughput, tcp_throughput_to, udp_throughput,
+    DatagramOptions, DatagramReport, PingOptions, PingReport, Pinging, RoundTrip, TcpOptions,
+    TcpThroughput, UdpOptions, UdpThroughput, datagrams_arrive_intact, iperf_server, ping,
+    tcp_arrives_intact, tcp_throughput, tcp_throughput_to, udp_throughput,
 };
 pub use wait::{eventually, patient};
 pub use wire::PacketSocket;

@@ -6,8 +6,9 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 
 use crate::{
-    Count, Counters, Lab, NetNs, Node, PingOptions, Pod, TcpOptions, UdpOptions, eventually,
-    patient, ping, tcp_throughput, udp_throughput,
+    Count, Counters, DatagramOptions, Lab, NetNs, Node, PingOptions, Pod, TcpOptions, UdpOptions,
+    datagrams_arrive_intact, eventually, patient, ping, tcp_arrives_intact, tcp_throughput,
+    udp_throughput,
 };
 
 /// More than any link of the lab carries in one piece: frames of such a mean size are aggregates
@@ -118,4 +119,30 @@ pub fn narrow(node: &Node, pod: &Pod) -> Result<()> {
         let is_narrow = |line: &str| line.contains(pod.host_ifname()) && line.ends_with(" 1400");
         Ok(table.lines().any(is_narrow))
     })
+}
+
+/// Sends TCP, and UDP with segmentation offload to a socket that takes aggregates and to one that
+/// does not, from `client` to `address`, and fails unless every byte arrives at `server` (see
+/// [`tcp_arrives_intact`]), and if its stack has counted a packet as wrong.
+pub fn all_arrives(client: &NetNs, address: Ipv4Addr, server: &NetNs) -> Result<()> {
+    const BYTES: u64 = 2_000_000;
+    tcp_arrives_intact(client, address, server, BYTES)?;
+    for gro in [false, true] {
+        let options = DatagramOptions {
+            rounds: 5,
+            gro,
+            ..DatagramOptions::default()
+        };
+        datagrams_arrive_intact(client, address, server, options)?;
+    }
+    for (protocol, counter) in [
+        ("Tcp", "InErrs"),
+        ("Tcp", "InCsumErrors"),
+        ("Udp", "InErrors"),
+        ("Udp", "InCsumErrors"),
+    ] {
+        let errors = server.snmp_counter(protocol, counter)?;
+        ensure!(errors == 0, "{protocol} {counter}: {errors}");
+    }
+    Ok(())
 }

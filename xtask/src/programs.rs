@@ -90,6 +90,11 @@ const LAB: &[Program] = &[
         why: "switches the offloads of lab interfaces",
     },
     Program {
+        name: "nft",
+        packages: &["nftables"],
+        why: "has lab pods and nodes translate addresses",
+    },
+    Program {
         name: "setpriv",
         packages: &["util-linux"],
         why: "runs lab programs with fewer privileges",

@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::NetNs;
 
 /// A namespace without IPv6, so that captures are quiet, and without reverse-path filters.
-pub(super) fn new() -> Result<NetNs> {
+pub(crate) fn new() -> Result<NetNs> {
     let ns = NetNs::new()?;
     if Path::new("/proc/sys/net/ipv6").exists() {
         set_for_all_devices(&ns, "net.ipv6.conf", "disable_ipv6", "1")?;
@@ -17,7 +17,7 @@ pub(super) fn new() -> Result<NetNs> {
 }
 
 /// As [`new`], but it forwards.
-pub(super) fn forwarding() -> Result<NetNs> {
+pub(crate) fn forwarding() -> Result<NetNs> {
     let ns = new()?;
     ns.set_sysctl("net.ipv4.ip_forward", "1")?;
     Ok(ns)

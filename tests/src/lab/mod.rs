@@ -1,6 +1,6 @@
 //! A lab: nodes, what connects them, and their pods.
 
-mod host;
+pub(crate) mod host;
 mod node;
 mod pod;
 mod spec;
@@ -118,14 +118,24 @@ impl Lab {
     /// Starts an agent on every node, with all nodes' pods in one pool, and waits until all of them
     /// are in sync. They are returned in the order of the nodes.
     pub fn start_agents(&self, mode: Mode) -> Result<Vec<Agent>> {
-        let cluster = cluster_yaml(self, mode.ipip_mode(), mode.vxlan_mode());
+        self.start_agents_with(&cluster_yaml(self, mode.ipip_mode(), mode.vxlan_mode()))
+    }
+
+    /// As [`Lab::start_agents`], with a cluster file of your choice.
+    pub fn start_agents_with(&self, cluster_yaml: &str) -> Result<Vec<Agent>> {
         let mut agents = self
             .nodes
             .iter()
-            .map(|node| Agent::spawn(node, &node.agent_config(), &cluster))
+            .map(|node| Agent::spawn(node, &node.agent_config(), cluster_yaml))
             .collect::<Result<Vec<_>>>()?;
         agents.iter_mut().try_for_each(Agent::wait_in_sync)?;
         Ok(agents)
+    }
+
+    /// Waits until every node's agent knows the Ethernet addresses of its pods: see
+    /// [`Node::wait_resolved`].
+    pub fn wait_resolved(&self) -> Result<()> {
+        self.nodes.iter().try_for_each(Node::wait_resolved)
     }
 
     /// Replaces the cluster file of every node, which their agents then reload.

@@ -1,10 +1,15 @@
-//! Traffic by real programs.
+//! Traffic: by real programs, and by sockets of our own where every byte is looked at.
 
+mod datagrams;
 mod iperf;
+mod pattern;
 mod ping;
+mod transfer;
 
+pub use datagrams::{DatagramOptions, DatagramReport, datagrams_arrive_intact};
 pub use iperf::{
     TcpOptions, TcpThroughput, UdpOptions, UdpThroughput, iperf_server, tcp_throughput,
     tcp_throughput_to, udp_throughput,
 };
 pub use ping::{PingOptions, PingReport, Pinging, RoundTrip, ping};
+pub use transfer::tcp_arrives_intact;

@@ -30,6 +30,8 @@ pub struct MemoryPacket {
     pub checksum_verified: bool,
     /// What [`Packet::taken_out_of`] answers.
     pub taken_out_of: Option<Tunnel>,
+    /// What [`Packet::forgets_tunnels`] answers.
+    pub forgets_tunnels: bool,
     /// Whether [`Packet::encap_room`] and [`Packet::decap_room`] succeed: the kernel refuses them for
     /// some offloads.
     pub makes_room: bool,
@@ -46,6 +48,7 @@ impl MemoryPacket {
             gso_size: 0,
             checksum_verified: false,
             taken_out_of: None,
+            forgets_tunnels: true,
             makes_room: true,
         }
     }
@@ -82,6 +85,10 @@ impl Packet for MemoryPacket {
 
     fn taken_out_of(&self) -> Option<Tunnel> {
         self.taken_out_of
+    }
+
+    fn forgets_tunnels(&self) -> bool {
+        self.forgets_tunnels
     }
 
     fn encap_room(&mut self, tunnel: Tunnel) -> Result<(), Reason> {

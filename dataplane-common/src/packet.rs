@@ -54,12 +54,17 @@ pub trait Packet {
     /// The tunnel that `xdp_uplink` has taken the packet out of, if it has.
     fn taken_out_of(&self) -> Option<Tunnel>;
 
+    /// Whether the kernel forgets a tunnel that [`Packet::decap_room`] takes the packet out of.
+    /// Else it takes an aggregate for one of tunnel packets for as long as it is one.
+    fn forgets_tunnels(&self) -> bool;
+
     /// Makes room for `tunnel`'s headers behind the Ethernet header, and tells the kernel what will
     /// stand there. The new bytes hold anything.
     ///
     /// # Errors
     ///
-    /// [`Reason::NoRoom`], and the packet is as it was.
+    /// [`Reason::NoRoom`], or [`Reason::CutUp`] for an aggregate that the kernel takes to be in a
+    /// tunnel already; and the packet is as it was.
     fn encap_room(&mut self, tunnel: Tunnel) -> Result<(), Reason>;
 
     /// Removes `tunnel`'s headers from behind the Ethernet header.

@@ -79,6 +79,7 @@ reasons! {
 
     TakenOut Forward "taken-out" "taken out of its tunnel by XDP; traffic control has it next"
     Detour Forward "detour" "from the stack, by the carrier's ingress: the neighbour is not resolved"
+    CutUp Forward "cut-up" "to another node, by the carrier, which cuts up what came in a tunnel as one"
 
     NoConfig Stack "no-config" "the agent has not written the configuration yet"
     ArpOther Stack "arp-other" "ARP that is not a pod's question for its gateway"
@@ -106,6 +107,7 @@ reasons! {
     SourceOutside Stack "source-outside" "from the wire to a pod, from where no direct route leads"
     NotOurTunnel Stack "not-our-tunnel" "another VXLAN network, or not VXLAN at all"
     OuterChecksum Stack "outer-checksum" "the outer UDP checksum is not verified yet; the stack does it"
+    UdpAggregate Stack "udp-aggregate" "UDP in VXLAN, many datagrams in one; the stack takes it out"
     ForHost Stack "for-host" "out of a tunnel, for this node's own stack"
     InnerNotIpv4 Stack "inner-not-ipv4" "a VXLAN frame that does not hold IPv4"
     InnerOtherHost Stack "inner-other-host" "a VXLAN frame for another VTEP"

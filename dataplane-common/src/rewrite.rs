@@ -1,7 +1,7 @@
 //! Carrying out a verdict on a packet's bytes.
 //!
-//! Errors before room was made are [`Reason::NoRoom`] and leave the packet as it was, so that the
-//! stack can still have it; later ones are [`Reason::Rewrite`].
+//! Errors before room was made are [`Reason::NoRoom`] and [`Reason::CutUp`] and leave the packet as
+//! it was, so that the stack can still have it; later ones are [`Reason::Rewrite`].
 
 use network_types::{ip::Ipv4Hdr, udp::UdpHdr};
 
@@ -45,6 +45,30 @@ pub fn send<P: Packet>(packet: &mut P, config: &Config, send: &Send) -> Result<(
         count_down(packet, inner, send.ip.tos)?;
     }
     Ok(())
+}
+
+/// Prepares an aggregate for the carrier, to which the caller then hands it with the outer
+/// destination that is returned.
+///
+/// The kernel takes the packet to be in a tunnel, from which BPF took it, and can neither put it
+/// into one nor cut it up as if it were in another. The carrier's device offloads nothing for
+/// tunnel packets, so the kernel cuts it up before the device gets it, rightly, by its headers. From
+/// there what is for VXLAN goes its way. What is for IPIP goes through VXLAN to this node itself,
+/// whose receiver makes the kernel forget all tunnels.
+#[inline(always)]
+pub fn cut_up<P: Packet>(packet: &mut P, config: &Config, send: &Send) -> Result<Addr, Reason> {
+    let (here, there) = (config.vtep_mac, send.next_hop.vtep_mac);
+    let (destination, source, remote) = if send.encap == Some(Tunnel::Vxlan) {
+        (there, here, send.next_hop.peer)
+    } else {
+        // The receiver drops what seems to come from itself (`vxlan_set_mac`).
+        (here, there, config.node)
+    };
+    address(packet, destination, source)?;
+    if send.forwarded {
+        count_down(packet, parse::IP, send.ip.tos)?;
+    }
+    Ok(remote)
 }
 
 /// Takes a packet out of its tunnel, if it is in one, and addresses it to a local pod.

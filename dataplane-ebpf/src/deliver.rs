@@ -5,47 +5,53 @@ use aya_ebpf::bindings::{
     xdp_action::{XDP_DROP, XDP_PASS},
 };
 use dataplane_common::{
-    abi::{Hook, NextHop},
+    abi::{Config, Hook},
     arp,
-    decide::{Arrival, Decap, Verdict},
+    decide::{Arrival, Decap, Send, Verdict},
     packet::Packet,
     reason::{Action, Reason},
     rewrite,
     tables::Tables,
 };
 
-use crate::{count::count, frame::XdpFrame, helpers, packet::SkbPacket, tables::MAPS};
+use crate::{
+    count::count,
+    frame::XdpFrame,
+    helpers::{self, OuterChecksum},
+    packet::SkbPacket,
+    tables::MAPS,
+};
 
 /// Rewrites the packet as `verdict` says, counts it, and hands it on.
 #[inline(always)]
 pub fn carry_out(hook: Hook, packet: &mut SkbPacket, verdict: Verdict<'_>) -> i32 {
     let bytes = packet.frame_length();
-    match rewrite_and_redirect(packet, verdict) {
-        Ok(action) => {
-            count(hook, verdict.reason(), bytes);
-            action
-        }
-        Err(reason) => {
-            count(hook, reason, bytes);
-            leave(reason)
-        }
-    }
+    let (reason, action) = match rewrite_and_redirect(packet, verdict) {
+        Ok(done) => done,
+        Err(reason) => (reason, leave(reason)),
+    };
+    count(hook, reason, bytes);
+    action
 }
 
+/// Returns the kernel's action, and what it is counted as.
 #[inline(always)]
-fn rewrite_and_redirect(packet: &mut SkbPacket, verdict: Verdict<'_>) -> Result<i32, Reason> {
-    match verdict {
-        Verdict::Leave(reason) => Err(reason),
+fn rewrite_and_redirect(
+    packet: &mut SkbPacket,
+    verdict: Verdict<'_>,
+) -> Result<(Reason, i32), Reason> {
+    let action = match verdict {
+        Verdict::Leave(reason) => return Err(reason),
         Verdict::AnswerArp(mac, true) => {
             arp::answer(packet, mac)?;
-            Ok(helpers::redirect(packet.ifindex()))
+            helpers::redirect(packet.ifindex())
         }
         Verdict::AnswerArp(mac, false) => {
             let request = arp::take(packet)?;
             arp::answer(packet, mac)?;
             packet.send_copy(packet.ifindex())?;
             arp::put_back(packet, request)?;
-            Ok(TC_ACT_UNSPEC)
+            TC_ACT_UNSPEC
         }
         Verdict::Deliver(endpoint, arrival) => {
             let decap = match arrival {
@@ -54,28 +60,62 @@ fn rewrite_and_redirect(packet: &mut SkbPacket, verdict: Verdict<'_>) -> Result<
             };
             rewrite::deliver(packet, decap, endpoint)?;
             packet.clear_mark();
-            Ok(helpers::redirect_peer(endpoint.ifindex))
+            helpers::redirect_peer(endpoint.ifindex)
         }
         Verdict::Send(send) => {
             let config = MAPS.config().ok_or(Reason::NoConfig)?;
-            rewrite::send(packet, config, &send)?;
+            match rewrite::send(packet, config, &send) {
+                Ok(()) => {}
+                Err(Reason::CutUp) => {
+                    return Ok((Reason::CutUp, cut_up(packet, config, &send)?));
+                }
+                Err(reason) => return Err(reason),
+            }
+            packet.mark_cut_up(false);
             let next_hop = send.next_hop;
-            Ok(helpers::redirect_neighbour(
-                next_hop.ifindex,
-                next_hop.gateway,
-            ))
+            helpers::redirect_neighbour(next_hop.ifindex, next_hop.gateway)
         }
         Verdict::Inject(decap, _) => {
             let config = MAPS.config().ok_or(Reason::NoConfig)?;
             rewrite::inject(packet, config, decap)?;
-            Ok(helpers::redirect_ingress(config.carrier))
+            helpers::redirect_ingress(config.carrier)
         }
         Verdict::Detour => {
             let config = MAPS.config().ok_or(Reason::NoConfig)?;
             rewrite::address(packet, config.vtep_mac, config.vtep_mac)?;
-            Ok(helpers::redirect_ingress(config.carrier))
+            helpers::redirect_ingress(config.carrier)
         }
-        Verdict::CarrierEncap(next_hop, tos) => carrier_encap(packet, next_hop, tos),
+        Verdict::CarrierEncap(next_hop, tos) => {
+            let config = MAPS.config().ok_or(Reason::NoConfig)?;
+            rewrite::address(packet, next_hop.vtep_mac, config.vtep_mac)?;
+            packet.direct(next_hop.peer, config.vni, tos, OuterChecksum::Computed)?;
+            TC_ACT_UNSPEC
+        }
+    };
+    Ok((verdict.reason(), action))
+}
+
+/// Hands an aggregate to the carrier with directions for its encapsulation, and, where it will come
+/// back, with a mark by which to know it again.
+#[inline(always)]
+fn cut_up(packet: &mut SkbPacket, config: &Config, send: &Send) -> Result<i32, Reason> {
+    if packet.is_cut_up() {
+        // In vain, it seems: it would go round for ever.
+        return Err(Reason::NoRoom);
+    }
+    let remote = rewrite::cut_up(packet, config, send)?;
+    let tos = config.tunnel_tos(send.ip.tos);
+    packet.direct(remote, config.vni, tos, OuterChecksum::Zero)?;
+    packet.mark_cut_up(remote == config.node);
+    Ok(helpers::redirect(config.carrier))
+}
+
+/// To the next program and the stack, which under tcx only `TC_ACT_UNSPEC` reaches, or dropped.
+#[inline(always)]
+fn leave(reason: Reason) -> i32 {
+    match reason.action() {
+        Action::Forward | Action::Stack => TC_ACT_UNSPEC,
+        Action::Drop => TC_ACT_SHOT,
     }
 }
 
@@ -100,22 +140,4 @@ fn rewrite_taken_out(frame: &mut XdpFrame, decap: Decap) -> Result<(), Reason> {
     frame.reserve_mark()?;
     rewrite::take_out(frame, decap)?;
     frame.mark_taken_out(decap.tunnel)
-}
-
-/// Lets the packet continue into the carrier with directions for its encapsulation.
-#[inline(always)]
-fn carrier_encap(packet: &mut SkbPacket, next_hop: &NextHop, tos: u8) -> Result<i32, Reason> {
-    let config = MAPS.config().ok_or(Reason::NoConfig)?;
-    rewrite::address(packet, next_hop.vtep_mac, config.vtep_mac)?;
-    packet.set_tunnel_key(next_hop.peer, config.vni, tos)?;
-    Ok(TC_ACT_UNSPEC)
-}
-
-/// To the next program and the stack, which under tcx only `TC_ACT_UNSPEC` reaches, or dropped.
-#[inline(always)]
-fn leave(reason: Reason) -> i32 {
-    match reason.action() {
-        Action::Forward | Action::Stack => TC_ACT_UNSPEC,
-        Action::Drop => TC_ACT_SHOT,
-    }
 }

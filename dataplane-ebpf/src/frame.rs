@@ -147,6 +147,12 @@ impl Packet for XdpFrame {
         None
     }
 
+    /// What the frame becomes has never been in the tunnel.
+    #[inline(always)]
+    fn forgets_tunnels(&self) -> bool {
+        true
+    }
+
     #[inline(always)]
     fn encap_room(&mut self, tunnel: Tunnel) -> Result<(), Reason> {
         self.move_start(-i32::from(tunnel.overhead()))

@@ -4,7 +4,7 @@ use core::ptr;
 
 use aya_ebpf::{
     bindings::{
-        __sk_buff, BPF_CSUM_LEVEL_DEC, BPF_CSUM_LEVEL_QUERY, BPF_F_INGRESS,
+        __sk_buff, BPF_CSUM_LEVEL_DEC, BPF_CSUM_LEVEL_QUERY, BPF_F_INGRESS, BPF_F_ZERO_CSUM_TX,
         BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LOOKUP_OUTPUT, TC_ACT_SHOT, xdp_md,
     },
     helpers::generated::{
@@ -90,6 +90,22 @@ struct FullTunnelKey {
 }
 
 const _: () = assert!(size_of::<FullTunnelKey>() == 44);
+
+/// `-EALREADY` of most architectures: the packet is in a tunnel already.
+pub const ALREADY: i64 = -114;
+
+/// The value of `skb->tc_index` of what the carrier cuts up on its way to itself: two letters of our
+/// name.
+pub const CUT_UP: u32 = 0x7570;
+
+/// The checksum of an outer UDP header.
+#[derive(Clone, Copy)]
+pub enum OuterChecksum {
+    /// The sum.
+    Computed,
+    /// 0: there is none.
+    Zero,
+}
 
 /// Sends the packet out of `ifindex`.
 #[inline(always)]
@@ -211,7 +227,7 @@ pub fn reserve_metadata(xdp: *mut xdp_md, length: usize) -> Result<(), ()> {
     if result == 0 { Ok(()) } else { Err(()) }
 }
 
-/// Where a VXLAN device in external mode says the packet came from.
+/// Where a VXLAN device in external mode says the packet came from, or has been told to send it.
 #[inline(always)]
 pub fn origin(skb: *mut __sk_buff) -> Origin {
     /// `EINVAL`: the packet has no tunnel metadata. Metadata of IPv6 is another error.
@@ -222,10 +238,18 @@ pub fn origin(skb: *mut __sk_buff) -> Origin {
             remote: key.remote.to_be_bytes(),
             vni: key.id,
             local: outer_destination(skb),
+            cut_up: is_cut_up(skb),
         }),
         NO_METADATA => Origin::Program,
         _ => Origin::Foreign,
     }
+}
+
+/// Whether the packet has the mark [`CUT_UP`].
+#[inline(always)]
+pub fn is_cut_up(skb: *mut __sk_buff) -> bool {
+    // SAFETY: `skb` is the program's own context, valid while it runs.
+    unsafe { (*skb).tc_index == CUT_UP }
 }
 
 /// The outer destination; `None` on kernels whose tunnel key does not have it, which take this
@@ -242,10 +266,19 @@ fn get_tunnel_key<K>(skb: *mut __sk_buff, key: &mut K) -> i64 {
     unsafe { bpf_skb_get_tunnel_key(skb, ptr::from_mut(key).cast(), size::<K>(), 0) }
 }
 
-/// Tells a VXLAN device in external mode where to send the packet, with this TOS byte but for ECN,
-/// and with outer checksum.
+/// Tells a VXLAN device in external mode where to send the packet, with this TOS byte but for ECN.
 #[inline(always)]
-pub fn set_tunnel_key(skb: *mut __sk_buff, remote: Addr, vni: u32, tos: u8) -> Result<(), ()> {
+pub fn set_tunnel_key(
+    skb: *mut __sk_buff,
+    remote: Addr,
+    vni: u32,
+    tos: u8,
+    checksum: OuterChecksum,
+) -> Result<(), ()> {
+    let flags = match checksum {
+        OuterChecksum::Computed => 0,
+        OuterChecksum::Zero => u64::from(BPF_F_ZERO_CSUM_TX),
+    };
     let mut key = DirectingTunnelKey {
         id: vni,
         remote: [u32::from_be_bytes(remote), 0, 0, 0],
@@ -253,8 +286,9 @@ pub fn set_tunnel_key(skb: *mut __sk_buff, remote: Addr, vni: u32, tos: u8) -> R
         ..DirectingTunnelKey::default()
     };
     // SAFETY: `skb` is the program's own context; the pointer is to more live bytes than given.
-    let result =
-        unsafe { bpf_skb_set_tunnel_key(skb, (&raw mut key).cast(), DIRECTING_TUNNEL_KEY_SIZE, 0) };
+    let result = unsafe {
+        bpf_skb_set_tunnel_key(skb, (&raw mut key).cast(), DIRECTING_TUNNEL_KEY_SIZE, flags)
+    };
     if result == 0 { Ok(()) } else { Err(()) }
 }
 

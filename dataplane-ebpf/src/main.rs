@@ -61,7 +61,10 @@ pub fn from_uplink(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn from_stack(ctx: TcContext) -> i32 {
     let mut packet = SkbPacket::new(&ctx, INNER_HEADERS);
-    let verdict = decide::from_stack(&packet, &MAPS, |next_hop| packet.is_resolved(next_hop));
+    let origin = packet.origin();
+    let verdict = decide::from_stack(&packet, &MAPS, origin, |next_hop| {
+        packet.is_resolved(next_hop)
+    });
     carry_out(Hook::FromStack, &mut packet, verdict)
 }
 
@@ -86,6 +89,16 @@ pub fn xdp_uplink(ctx: XdpContext) -> u32 {
 pub fn probe_vxlan_room(ctx: TcContext) -> i32 {
     let mut packet = SkbPacket::new(&ctx, INNER_HEADERS);
     i32::from(packet.encap_room(Tunnel::Vxlan).is_err())
+}
+
+/// Attached nowhere; see [`dataplane_common::abi::probes`].
+#[classifier]
+pub fn probe_next_tunnel(ctx: TcContext) -> i32 {
+    let mut packet = SkbPacket::new(&ctx, INNER_HEADERS);
+    let mut is_through = |tunnel| packet.enter(tunnel).is_ok() && packet.decap_room(tunnel).is_ok();
+    let are_through =
+        is_through(Tunnel::Ipip) && is_through(Tunnel::Vxlan) && is_through(Tunnel::Ipip);
+    i32::from(!are_through)
 }
 
 /// GPL, without which the kernel refuses the redirect helpers.

@@ -19,13 +19,17 @@ use dataplane_common::{
     reason::Reason,
 };
 
-use crate::helpers;
+use crate::helpers::{self, OuterChecksum};
 
 /// `PACKET_HOST` of `linux/if_packet.h`.
 const PACKET_HOST: u32 = 0;
 
 /// `BPF_F_ADJ_ROOM_ENCAP_L2_ETH` of `linux/bpf.h`.
 const ENCAP_L2_ETH: u64 = 1 << 6;
+/// `BPF_F_ADJ_ROOM_DECAP_L4_UDP` of `linux/bpf.h`.
+const DECAP_L4_UDP: u64 = 1 << 10;
+/// `BPF_F_ADJ_ROOM_DECAP_IPXIP4` of `linux/bpf.h`.
+const DECAP_IPXIP4: u64 = 1 << 11;
 /// `BPF_F_ADJ_ROOM_ENCAP_L2(14)`: an inner Ethernet header.
 const ENCAP_L2_LENGTH: u64 = 14 << 56;
 
@@ -41,6 +45,11 @@ const ENCAP_VXLAN: u64 = ENCAP_IPIP | BPF_F_ADJ_ROOM_ENCAP_L4_UDP as u64 | ENCAP
 /// [`abi::globals`]: dataplane_common::abi::globals
 #[unsafe(no_mangle)]
 static KNOWS_INNER_ETHERNET: Global<u8> = Global::new(1);
+
+/// Whether the kernel knows [`DECAP_L4_UDP`] and [`DECAP_IPXIP4`]: see [`Packet::forgets_tunnels`].
+/// Set as the one above.
+#[unsafe(no_mangle)]
+static FORGETS_TUNNELS: Global<u8> = Global::new(1);
 
 /// The program's packet.
 pub struct SkbPacket {
@@ -87,8 +96,43 @@ impl SkbPacket {
 
     /// See [`helpers::set_tunnel_key`].
     #[inline(always)]
-    pub fn set_tunnel_key(&mut self, remote: Addr, vni: u32, tos: u8) -> Result<(), Reason> {
-        helpers::set_tunnel_key(self.skb, remote, vni, tos).map_err(|()| Reason::Rewrite)
+    pub fn direct(
+        &mut self,
+        remote: Addr,
+        vni: u32,
+        tos: u8,
+        checksum: OuterChecksum,
+    ) -> Result<(), Reason> {
+        helpers::set_tunnel_key(self.skb, remote, vni, tos, checksum).map_err(|()| Reason::Rewrite)
+    }
+
+    /// Whether the carrier has cut the packet up on its way to itself.
+    #[inline(always)]
+    pub fn is_cut_up(&self) -> bool {
+        helpers::is_cut_up(self.skb)
+    }
+
+    /// Says so, or that it has not, of the packet and of what is made of it. No socket can.
+    #[inline(always)]
+    pub fn mark_cut_up(&mut self, is_cut_up: bool) {
+        let mark = if is_cut_up { helpers::CUT_UP } else { 0 };
+        // SAFETY: as in `ifindex`; the field may be written.
+        unsafe { (*self.skb).tc_index = mark }
+    }
+
+    /// Makes room as [`Packet::encap_room`], in one try.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's, such as [`helpers::ALREADY`]; the packet is as it was.
+    #[inline(always)]
+    pub fn enter(&mut self, tunnel: Tunnel) -> Result<(), i64> {
+        let flags = match tunnel {
+            Tunnel::Ipip => ENCAP_IPIP,
+            Tunnel::Vxlan if KNOWS_INNER_ETHERNET.load() != 0 => ENCAP_VXLAN | ENCAP_L2_ETH,
+            Tunnel::Vxlan => ENCAP_VXLAN,
+        };
+        helpers::adjust_room(self.skb, i32::from(tunnel.overhead()), flags)
     }
 
     /// Clears the firewall mark: the host's does not concern a pod.
@@ -98,21 +142,19 @@ impl SkbPacket {
         unsafe { (*self.skb).mark = 0 }
     }
 
-    /// See [`helpers::adjust_room`]. A refusal is logged, at level debug: the counter does not say
-    /// what the kernel said.
+    /// A refusal to change the room by `difference` is logged, at level debug: the counter does not
+    /// say what the kernel said.
     #[inline(always)]
-    fn adjust_room(&mut self, difference: i32, flags: u64) -> Result<(), Reason> {
-        helpers::adjust_room(self.skb, difference, flags).map_err(|error| {
-            debug!(
-                &TcContext::new(self.skb),
-                "bpf_skb_adjust_room({}) of a packet of {} bytes on interface {}: error {}",
-                difference,
-                self.frame_length(),
-                self.ifindex(),
-                error
-            );
-            Reason::NoRoom
-        })
+    fn refused(&self, difference: i32, error: i64) -> Reason {
+        debug!(
+            &TcContext::new(self.skb),
+            "bpf_skb_adjust_room({}) of a packet of {} bytes on interface {}: error {}",
+            difference,
+            self.frame_length(),
+            self.ifindex(),
+            error
+        );
+        Reason::NoRoom
     }
 
     /// The address where the packet's metadata begins.
@@ -206,19 +248,38 @@ impl Packet for SkbPacket {
             .find(|tunnel| mark == taken_out_mark(*tunnel))
     }
 
+    fn forgets_tunnels(&self) -> bool {
+        FORGETS_TUNNELS.load() != 0
+    }
+
+    /// What the kernel takes to be in a tunnel already, it puts into none. To a single packet that
+    /// makes no difference, once it is told of none.
     #[inline(always)]
     fn encap_room(&mut self, tunnel: Tunnel) -> Result<(), Reason> {
-        let flags = match tunnel {
-            Tunnel::Ipip => ENCAP_IPIP,
-            Tunnel::Vxlan if KNOWS_INNER_ETHERNET.load() != 0 => ENCAP_VXLAN | ENCAP_L2_ETH,
-            Tunnel::Vxlan => ENCAP_VXLAN,
-        };
-        self.adjust_room(i32::from(tunnel.overhead()), flags)
+        let difference = i32::from(tunnel.overhead());
+        self.enter(tunnel)
+            .or_else(|error| match error {
+                helpers::ALREADY if self.gso_size() == 0 => {
+                    helpers::adjust_room(self.skb, difference, KEEP)
+                }
+                _ => Err(error),
+            })
+            .map_err(|error| match error {
+                helpers::ALREADY => Reason::CutUp,
+                _ => self.refused(difference, error),
+            })
     }
 
     #[inline(always)]
     fn decap_room(&mut self, tunnel: Tunnel) -> Result<(), Reason> {
-        self.adjust_room(-i32::from(tunnel.overhead()), KEEP)?;
+        let forget = match tunnel {
+            _ if !self.forgets_tunnels() => 0,
+            Tunnel::Ipip => DECAP_IPXIP4,
+            Tunnel::Vxlan => DECAP_L4_UDP,
+        };
+        let difference = -i32::from(tunnel.overhead());
+        helpers::adjust_room(self.skb, difference, KEEP | forget)
+            .map_err(|error| self.refused(difference, error))?;
         if tunnel == Tunnel::Vxlan {
             helpers::drop_checksum_level(self.skb);
         }

@@ -13,6 +13,18 @@ const SEGMENTATION: [&str; 5] = [
     "tx-ipxip4-segmentation",
 ];
 
+/// The name of [`Receiving::AggregatesUdp`].
+const FORWARDED_UDP: &str = "rx-udp-gro-forwarding";
+
+/// Whether a veth passes on aggregated UDP as it is, as it does since 5.11.
+pub fn leaves_udp_whole(ns: &NetNs, ifname: &str) -> Result<bool> {
+    Ok(features(ns, ifname)?.contains("tx-udp-segmentation: on"))
+}
+
+fn features(ns: &NetNs, ifname: &str) -> Result<String> {
+    ns.exec(&format!("ethtool -k {ifname}"))
+}
+
 /// What a device does for those who send by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sending {
@@ -51,7 +63,8 @@ pub enum Receiving {
     Aggregates,
     /// It chains what belongs together, UDP too (`rx-gro-list`).
     Chains,
-    /// It aggregates UDP that is to be forwarded as well (`rx-udp-gro-forwarding`).
+    /// It aggregates UDP that is to be forwarded as well (`rx-udp-gro-forwarding`, where the kernel
+    /// has it: 5.12).
     AggregatesUdp,
 }
 
@@ -67,11 +80,14 @@ impl Receiving {
     /// Has interface `ifname` do this.
     pub fn apply(self, ns: &NetNs, ifname: &str) -> Result<()> {
         let switch = |is_on| if is_on { "on" } else { "off" };
-        ns.command("ethtool")
+        let mut command = ns
+            .command("ethtool")
             .args(["-K", ifname, "gro", switch(self != Self::Plain)])
-            .args(["rx-gro-list", switch(self == Self::Chains)])
-            .args(["rx-udp-gro-forwarding", switch(self == Self::AggregatesUdp)])
-            .run()?;
+            .args(["rx-gro-list", switch(self == Self::Chains)]);
+        if features(ns, ifname)?.contains(FORWARDED_UDP) {
+            command = command.args([FORWARDED_UDP, switch(self == Self::AggregatesUdp)]);
+        }
+        command.run()?;
         Ok(())
     }
 }

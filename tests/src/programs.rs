@@ -64,6 +64,12 @@ impl Programs {
         })
     }
 
+    /// See [`Dataplane::forgets_tunnels`].
+    #[must_use]
+    pub fn forgets_tunnels(&self) -> bool {
+        self.dataplane.forgets_tunnels()
+    }
+
     /// Runs the program of `hook` on `frame` as if it were on interface `interface`.
     pub fn run(&mut self, hook: Hook, interface: &str, frame: &[u8]) -> Result<Ran> {
         self.run_offloaded(hook, interface, frame, 0)

@@ -40,9 +40,10 @@ fn programs_do_to_random_packets_what_the_host_does() -> Result<()> {
     }
     for reason in Reason::ALL {
         let was_seen = reasons.keys().any(|(_, seen)| seen == reason);
-        let is_forward = reason.action() == Action::Forward;
+        // What comes here has never been in a tunnel, so nothing has to be cut up.
+        let is_possible = reason.action() == Action::Forward && *reason != Reason::CutUp;
         assert!(
-            was_seen || !is_forward || cases < CASES,
+            was_seen || !is_possible || cases < CASES,
             "never {}",
             reason.name()
         );

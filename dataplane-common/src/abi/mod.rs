@@ -63,12 +63,18 @@ pub mod maps {
 pub mod globals {
     /// Whether the kernel knows `BPF_F_ADJ_ROOM_ENCAP_L2_ETH`, as 5.13 and later do (`u8`, 0 or 1).
     pub const KNOWS_INNER_ETHERNET: &str = "KNOWS_INNER_ETHERNET";
+    /// Whether the kernel can be told that a packet has left its tunnel, by
+    /// `BPF_F_ADJ_ROOM_DECAP_L4_UDP` and `_IPXIP4`, as 7.x can (`u8`, 0 or 1).
+    pub const FORGETS_TUNNELS: &str = "FORGETS_TUNNELS";
 }
 
 /// Programs that are attached nowhere: the loader runs them to find out what the kernel can do.
 pub mod probes {
     /// Makes room for VXLAN, and returns 0 where the kernel could.
     pub const VXLAN_ROOM: &str = "probe_vxlan_room";
+    /// Puts a packet into each kind of tunnel after it came out of one, and returns 0 where the
+    /// kernel could.
+    pub const NEXT_TUNNEL: &str = "probe_next_tunnel";
 }
 
 /// Most routes the table takes.

@@ -17,11 +17,26 @@ pub fn from_carrier<'t, P: Packet, T: Tables>(
     match origin {
         Origin::Program => to_peer(packet, tables).unwrap_or(Verdict::Leave(Reason::Accepted)),
         Origin::Tunnel(key) => {
+            if is_cut_up_here(tables, key)
+                && let Ok(sent @ Verdict::Send(_)) = to_peer(packet, tables)
+            {
+                return sent;
+            }
             let judged = judge(packet, tables, key);
             Verdict::Leave(judged.map_or_else(|reason| reason, |()| Reason::Accepted))
         }
         Origin::Foreign => Verdict::Leave(Reason::WrongNetwork),
     }
+}
+
+/// Whether a packet is back from the carrier that cut it up. The mark alone is not enough: a pod that
+/// may send tunnels could set it.
+#[inline(always)]
+fn is_cut_up_here<T: Tables>(tables: &T, key: TunnelKey) -> bool {
+    key.cut_up
+        && tables
+            .config()
+            .is_some_and(|config| config.node == key.remote)
 }
 
 #[inline(always)]

@@ -1,12 +1,13 @@
 //! What the host's stack sends to remote pods, on the carrier's egress.
 
-use super::{Verdict, send};
+use super::{Origin, Verdict, send};
 use crate::{
     abi::NextHop, headers::ETHERTYPE_IPV4, packet::Packet, parse, reason::Reason, tables::Tables,
 };
 
 /// Decides on a frame that leaves by the carrier. What is left alone here is dropped by the
-/// carrier, which has no destination of its own.
+/// carrier, which has no destination of its own. What a program has given one, which `origin` tells, is the
+/// carrier's own to encapsulate: see [`crate::rewrite::cut_up`].
 ///
 /// A packet of the stack's brings its route along, and a neighbour that is not resolved when it is
 /// sent would later be looked up by that route (`neigh_update`): on the carrier, where it is a
@@ -16,8 +17,12 @@ use crate::{
 pub fn from_stack<'t, P: Packet, T: Tables>(
     packet: &P,
     tables: &'t T,
+    origin: Origin,
     is_resolved: impl FnOnce(&NextHop) -> bool,
 ) -> Verdict<'t> {
+    if origin != Origin::Program {
+        return Verdict::Leave(Reason::KernelEncap);
+    }
     match to_peer(packet, tables) {
         Ok(Verdict::Send(send)) if !is_resolved(send.next_hop) => Verdict::Detour,
         Ok(verdict) => verdict,

@@ -26,7 +26,11 @@ use crate::{
 };
 
 /// What is to be done with a packet.
+///
+/// Its tag has a place of its own, which keeps reasons and pointers in different ones: LLVM compares
+/// a reason before it knows that there is one, and the verifier refuses that of a pointer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
 pub enum Verdict<'t> {
     /// Nothing: it goes to the stack untouched or is dropped, as [`Reason::action`] says.
     Leave(Reason),

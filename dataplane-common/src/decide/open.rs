@@ -1,6 +1,6 @@
 //! Opening what the wire brings in a tunnel.
 
-use network_types::udp::UdpHdr;
+use network_types::{ip::Ipv4Hdr, udp::UdpHdr};
 
 use super::{Decap, tunnelled};
 use crate::{
@@ -133,5 +133,17 @@ fn vxlan<P: Packet>(packet: &P, config: &Config, outer: &Ipv4) -> Result<(), Rea
     if inner.destination != config.vtep_mac {
         return Err(Reason::InnerOtherHost);
     }
+    if !packet.forgets_tunnels() && is_udp_aggregate(packet) {
+        return Err(Reason::UdpAggregate);
+    }
     Ok(())
+}
+
+/// Whether a VXLAN packet is of many datagrams. As long as the kernel takes them to be in VXLAN, it
+/// takes their UDP header for the tunnel's when it parts them (`udp4_ufo_fragment`), be it for a
+/// device or for a socket, and drops them all. Its own receiver makes it forget.
+#[inline(always)]
+fn is_udp_aggregate<P: Packet>(packet: &P) -> bool {
+    let inner: Option<&Ipv4Hdr> = packet.header(inner_offset(Tunnel::Vxlan));
+    packet.gso_size() != 0 && inner.is_some_and(|inner| inner.proto == PROTOCOL_UDP)
 }

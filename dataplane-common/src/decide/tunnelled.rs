@@ -11,7 +11,7 @@ use crate::{
     tables::Tables,
 };
 
-/// Where a packet came from that the kernel's VXLAN device decapsulated.
+/// What a VXLAN device's metadata say of a packet: where it came from that the kernel decapsulated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TunnelKey {
     /// Outer source address.
@@ -20,16 +20,19 @@ pub struct TunnelKey {
     pub vni: u32,
     /// Outer destination address, where the kernel tells (Linux 6.0).
     pub local: Option<Addr>,
+    /// Whether it has the mark of what the carrier cuts up on its way to itself: see
+    /// [`crate::rewrite::cut_up`].
+    pub cut_up: bool,
 }
 
-/// How a frame came to the carrier's ingress.
+/// How a frame came to the carrier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// A program let it arrive there.
+    /// Without metadata: a program let it arrive there, or the stack sends it.
     Program,
-    /// The kernel's VXLAN device decapsulated it.
+    /// The kernel's VXLAN device decapsulated it, or has been told how to encapsulate it.
     Tunnel(TunnelKey),
-    /// It came out of a tunnel that is not over IPv4.
+    /// The metadata are of a tunnel that is not over IPv4.
     Foreign,
 }
 

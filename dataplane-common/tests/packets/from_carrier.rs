@@ -21,6 +21,7 @@ const KEY: TunnelKey = TunnelKey {
     remote: [192, 168, 0, THERE],
     vni: VNI,
     local: None,
+    cut_up: false,
 };
 
 fn judged_by(key: TunnelKey, frame: &MemoryPacket) -> Reason {
@@ -78,14 +79,36 @@ fn a_peers_packets_for_this_node_are_accepted_as_the_stack_will_have_to_treat_th
     assert_eq!(judged_by(KEY, &good().frame().padded(10)), Reason::Accepted);
 }
 
+/// By way of this node's own address, with the mark that no socket can set.
 #[test]
-fn a_tunnel_in_a_tunnel_is_not_the_nodes_to_open() {
-    let ip = || Ip::new(node(THERE), node(HERE));
-    let ipip = ip().ipip(&good().packet());
-    assert_eq!(judged(&ipip), Reason::NestedTunnel);
-    let vxlan = ip().udp(50_000, 4789, &[0; 50]);
-    assert_eq!(judged(&vxlan), Reason::NestedTunnel);
-    assert_eq!(judged(&good().ipip(&good().packet())), Reason::Accepted);
+fn what_the_carrier_has_cut_up_goes_where_it_was_to_go() {
+    let back = TunnelKey {
+        remote: node(HERE),
+        cut_up: true,
+        ..KEY
+    };
+    let from = pod(Mode::Vxlan, HERE, FIRST);
+    let reason = |key, mode: Mode| {
+        let frame = Ip::new(from, pod(mode, THERE, FIRST)).frame();
+        let verdict = Program::Carrier(Origin::Tunnel(key)).decide(&frame, &*TABLES);
+        verdict.reason()
+    };
+    assert_eq!(reason(back, Mode::Ipip), Reason::SentIpip);
+    assert_eq!(reason(back, Mode::Vxlan), Reason::SentVxlan);
+
+    let unmarked = TunnelKey {
+        cut_up: false,
+        ..back
+    };
+    assert_eq!(reason(unmarked, Mode::Ipip), Reason::UnknownPeer);
+    let from_a_peer = TunnelKey {
+        remote: node(THERE),
+        ..back
+    };
+    assert_eq!(reason(from_a_peer, Mode::Ipip), Reason::ForeignSource);
+    let nowhere = Ip::new(from, NOWHERE).frame();
+    let verdict = Program::Carrier(Origin::Tunnel(back)).decide(&nowhere, &*TABLES);
+    assert_eq!(verdict, Verdict::Leave(Reason::UnknownPeer));
 }
 
 #[test]

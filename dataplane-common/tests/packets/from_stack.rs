@@ -1,17 +1,18 @@
 //! What the host's own stack sends to remote pods, on the carrier's egress.
 
 use dataplane_common::{
-    abi::flags,
-    decide::{Origin, Send, Verdict},
+    abi::{Hook, flags},
+    decide::{self, Origin, Send, TunnelKey, Verdict},
     memory::{MemoryPacket, MemoryTables},
-    reason::Reason,
+    reason::{Action, Reason},
 };
 
 use crate::{
     frames::{IP, Ip, Tamper, frame_of},
     programs::{Program, carry_out},
     world::{
-        FIRST, HERE, Mode, NOWHERE, OUTSIDE, TABLES, THERE, next_hop, pod, tables, tunnel_address,
+        FIRST, HERE, Mode, NOWHERE, OUTSIDE, TABLES, THERE, VNI, next_hop, node, pod, tables,
+        tunnel_address,
     },
 };
 
@@ -226,6 +227,26 @@ fn with_outer_checksums_the_carrier_itself_encapsulates_vxlan() {
         Verdict::CarrierEncap(&hop, 0)
     );
     assert_eq!(verdict(Mode::Vxlan), Reason::KernelEncap);
+}
+
+#[test]
+fn what_a_program_has_directed_is_the_carriers_own_to_encapsulate() {
+    let key = TunnelKey {
+        remote: node(THERE),
+        vni: VNI,
+        local: None,
+        cut_up: true,
+    };
+    for origin in [Origin::Tunnel(key), Origin::Foreign] {
+        for resolved in [true, false] {
+            let frame = out(Mode::Vxlan).frame();
+            assert_eq!(
+                decide::from_stack(&frame, &*TABLES, origin, |_| resolved),
+                Verdict::Leave(Reason::KernelEncap)
+            );
+        }
+    }
+    assert_eq!(Hook::FromStack.action(Reason::KernelEncap), Action::Stack);
 }
 
 /// The carrier adds ECN by itself.

@@ -501,6 +501,37 @@ fn congestion_on_the_way_is_told_to_the_pod() {
     }
 }
 
+/// On kernels that do not forget tunnels, which is what `unforgettable` are.
+#[test]
+fn many_datagrams_in_one_vxlan_packet_are_the_kernels_receivers() {
+    let unforgettable = |tunnel, inner: &Ip, size| MemoryPacket {
+        forgets_tunnels: false,
+        ..tunnelled(tunnel, inner).of_segments(size)
+    };
+    let udp = to_pod(Mode::Vxlan).of_length(4000);
+    let tcp = to_pod(Mode::Vxlan).tcp(20, 4000);
+    let to_host = Ip::new(pod(Mode::Vxlan, THERE, FIRST), node(HERE)).of_length(4000);
+    for inner in [&udp, &to_host] {
+        let frame = unforgettable(Tunnel::Vxlan, inner, 1000);
+        assert_left("UDP", &frame, Reason::UdpAggregate);
+    }
+
+    let to = endpoint(pod(Mode::Vxlan, HERE, FIRST));
+    for (tunnel, inner) in [
+        (Tunnel::Ipip, &udp),
+        (Tunnel::Ipip, &tcp),
+        (Tunnel::Vxlan, &tcp),
+    ] {
+        let frame = unforgettable(tunnel, inner, 1000);
+        assert_eq!(verdict(&frame), delivered(&to, tunnel, 0));
+    }
+    let one = to_pod(Mode::Vxlan).of_length(1000);
+    let frame = unforgettable(Tunnel::Vxlan, &one, 0);
+    assert_eq!(verdict(&frame), delivered(&to, Tunnel::Vxlan, 0));
+    let forgettable = tunnelled(Tunnel::Vxlan, &udp).of_segments(1000);
+    assert_eq!(verdict(&forgettable), delivered(&to, Tunnel::Vxlan, 0));
+}
+
 /// The pod's side of the stack answers, reassembles, or asks for the pod's address.
 #[test]
 fn an_inner_packet_that_takes_a_routers_judgement_goes_out_of_the_tunnel_to_the_stack() {

@@ -26,8 +26,8 @@ impl Program {
         match self {
             Self::Workload(ifindex) => decide::from_workload(packet, tables, ifindex),
             Self::Uplink => decide::from_uplink(packet, tables),
-            Self::Stack => decide::from_stack(packet, tables, |_| true),
-            Self::StackUnresolved => decide::from_stack(packet, tables, |_| false),
+            Self::Stack => decide::from_stack(packet, tables, Origin::Program, |_| true),
+            Self::StackUnresolved => decide::from_stack(packet, tables, Origin::Program, |_| false),
             Self::Carrier(origin) => decide::from_carrier(packet, tables, origin),
         }
     }

@@ -7,6 +7,7 @@ use dataplane_common::{
     memory::{self, MemoryPacket, MemoryTables},
     packet::{Packet, Tunnel},
     reason::{Action, Reason},
+    rewrite,
 };
 use etherparse::{EtherType, Ethernet2Header, IpNumber, Ipv4Header, SlicedPacket, TransportSlice};
 
@@ -384,6 +385,28 @@ fn what_the_carrier_encapsulates_is_addressed_to_the_peers_vtep() {
     assert_eq!(frame.bytes[IP..], out(Mode::Vxlan).packet());
 }
 
+/// For VXLAN it goes there from the carrier, for IPIP to this node, as if not from it.
+#[test]
+fn what_the_carrier_is_to_cut_up_is_addressed_to_the_vtep_it_goes_to() {
+    for (mode, destination, source, remote) in [
+        (Mode::Vxlan, vtep_mac(THERE), vtep_mac(HERE), node(THERE)),
+        (Mode::Ipip, vtep_mac(HERE), vtep_mac(THERE), node(HERE)),
+    ] {
+        let ip = out(mode).tos(0x2a);
+        let veth = veth(pod(mode, HERE, FIRST));
+        for (program, ttl) in [(Program::Workload(veth), 63), (Program::Stack, 64)] {
+            let mut frame = ip.frame();
+            let Verdict::Send(send) = program.decide(&frame, &*TABLES) else {
+                panic!("not sent")
+            };
+            let directions = rewrite::cut_up(&mut frame, &config(HERE), &send);
+            assert_eq!(directions, Ok(remote));
+            assert_eq!(ethernet(&frame.bytes), addressed(destination, source));
+            assert_eq!(frame.bytes[IP..], ip.clone().ttl(ttl).packet());
+        }
+    }
+}
+
 /// A kernel that fills the room it makes with leftovers.
 struct Kernel {
     packet: MemoryPacket,
@@ -420,6 +443,10 @@ impl Packet for Kernel {
 
     fn taken_out_of(&self) -> Option<Tunnel> {
         self.packet.taken_out_of()
+    }
+
+    fn forgets_tunnels(&self) -> bool {
+        self.packet.forgets_tunnels()
     }
 
     fn encap_room(&mut self, tunnel: Tunnel) -> Result<(), Reason> {

@@ -43,6 +43,7 @@ impl Sample {
             remote: node(THERE),
             vni: VNI,
             local: None,
+            cut_up: false,
         };
         [
             Program::Workload(veth(self.pod)),

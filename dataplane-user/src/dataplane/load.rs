@@ -21,6 +21,7 @@ const LOG_PERIOD: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct Dataplane {
     ebpf: Ebpf,
+    forgets_tunnels: bool,
 }
 
 /// Loads every program; maps that are pinned keep their contents.
@@ -29,16 +30,22 @@ pub fn load(pins: &Pins) -> Result<Dataplane> {
     pins.create()?;
     let log_level = log_level();
     let knows_inner_ethernet = u8::from(probe::knows_inner_ethernet(object)?);
+    let forgets_tunnels = probe::forgets_tunnels(object)?;
     let mut loader = EbpfLoader::new();
     loader.override_global(aya_log::LEVEL, &log_level, true);
     loader.override_global(globals::KNOWS_INNER_ETHERNET, &knows_inner_ethernet, true);
+    let forgets = u8::from(forgets_tunnels);
+    loader.override_global(globals::FORGETS_TUNNELS, &forgets, true);
     for name in maps::ALL {
         loader.map_pin_path(name, pins.map(name));
     }
     let ebpf = loader.load(object).context(
         "cannot create the BPF maps: underpass needs root (or CAP_BPF and CAP_NET_ADMIN)",
     )?;
-    let mut dataplane = Dataplane { ebpf };
+    let mut dataplane = Dataplane {
+        ebpf,
+        forgets_tunnels,
+    };
     for hook in Hook::TC {
         let program = dataplane.program(hook)?;
         program.load().with_context(|| refused(hook))?;
@@ -62,6 +69,12 @@ fn log_level() -> u8 {
 }
 
 impl Dataplane {
+    /// Whether the kernel forgets a tunnel that a packet is taken out of.
+    #[must_use]
+    pub fn forgets_tunnels(&self) -> bool {
+        self.forgets_tunnels
+    }
+
     /// Passes on what the programs log, from a task on the current tokio runtime, if they do.
     pub fn forward_logs(&mut self) -> Result<()> {
         if log_level() == 0 {

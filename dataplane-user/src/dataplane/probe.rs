@@ -29,6 +29,15 @@ pub(super) fn knows_inner_ethernet(object: &[u8]) -> Result<bool> {
     Ok(knows)
 }
 
+/// Whether the kernel can be told that a packet has left its tunnel (7.x).
+pub(super) fn forgets_tunnels(object: &[u8]) -> Result<bool> {
+    let forgets = run(object, probes::NEXT_TUNNEL)? == 0;
+    if !forgets {
+        debug!("no BPF_F_ADJ_ROOM_DECAP_L4_UDP here: what goes from tunnel to tunnel is cut up");
+    }
+    Ok(forgets)
+}
+
 /// Loads one program, with maps of its own as small as can be, and returns what it returns.
 fn run(object: &[u8], name: &str) -> Result<u32> {
     let mut loader = EbpfLoader::new();

@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 use dataplane_common::{
     abi::{Addr, Config, Hook, NextHop, NextHopKind},
     checksum,
-    decide::{self, Arrival, Send, Verdict},
+    decide::{self, Arrival, Origin, Send, Verdict},
     headers::{self, ETHERNET_LEN, ETHERTYPE_IPV4, EthernetHeader, IPV4_LEN},
     memory::MemoryPacket,
     packet::Tunnel,
@@ -116,7 +116,7 @@ impl<'s> Story<'s> {
                 self.say("the stack routes it to the carrier");
                 return Some((
                     Hook::FromStack,
-                    decide::from_stack(&packet, tables, |_| true),
+                    decide::from_stack(&packet, tables, Origin::Program, |_| true),
                 ));
             }
             self.say("no program sees it: it is the stack's alone");

@@ -44,7 +44,9 @@ impl Case {
         Decision::Traffic(match hook {
             Hook::FromWorkload => decide::from_workload(packet, tables, *ifindex),
             Hook::FromUplink => decide::from_uplink(packet, tables),
-            Hook::FromStack => decide::from_stack(packet, tables, |hop| around.is_resolved(hop)),
+            Hook::FromStack => decide::from_stack(packet, tables, Origin::Program, |hop| {
+                around.is_resolved(hop)
+            }),
             Hook::FromCarrier => decide::from_carrier(packet, tables, *origin),
             Hook::XdpUplink => return Decision::Xdp(decide::xdp_uplink(packet, tables)),
         })

@@ -107,7 +107,8 @@ impl Differential {
 
     /// What host and program do, or nothing if the kernel refuses the packet.
     fn by_both(&mut self, case: &Case) -> Result<Option<[Done; 2]>> {
-        let case = as_in_test_run(case, &self.around);
+        let mut case = as_in_test_run(case, &self.around);
+        case.packet.forgets_tunnels = self.programs.forgets_tunnels();
         let (reason, here) = self.by_host(&case);
         match self.by_program(&case, reason) {
             Ok(there) => Ok(Some([here, there])),

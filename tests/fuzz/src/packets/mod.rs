@@ -85,6 +85,7 @@ fn in_buffer(choices: &mut Choices, interface: Interface, bytes: Vec<u8>) -> Mem
         },
         checksum_verified: choices.maybe(),
         makes_room: choices.mostly(),
+        forgets_tunnels: choices.maybe(),
         ..MemoryPacket::new(bytes)
     }
 }
@@ -178,7 +179,8 @@ fn origin(choices: &mut Choices, tables: &MemoryTables) -> Origin {
     match choices.below(8) {
         0..=2 => Origin::Program,
         3..=6 => {
-            let peer = choices.of_any(tables.peers.keys()).copied();
+            let node = Some(config.node).filter(|_| choices.rarely());
+            let peer = node.or_else(|| choices.of_any(tables.peers.keys()).copied());
             Origin::Tunnel(TunnelKey {
                 remote: peer.unwrap_or_else(|| addresses::node(choices)),
                 vni: if choices.mostly() { config.vni } else { 1 },
@@ -188,6 +190,7 @@ fn origin(choices: &mut Choices, tables: &MemoryTables) -> Origin {
                     Some(config.node),
                     Some([192, 168, 1, 13]),
                 ]),
+                cut_up: choices.maybe(),
             })
         }
         _ => Origin::Foreign,

@@ -19,6 +19,9 @@ pub(super) const LAB: &[&str] = &[
     "sch_ingress",
     "cls_bpf",
     "cls_u32",
+    "nft_chain_nat",
+    "nft_nat",
+    "nft_masq",
 ];
 
 /// What a machine's own network device needs.

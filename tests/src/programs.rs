@@ -75,8 +75,8 @@ impl Programs {
         self.run_offloaded(hook, interface, frame, 0)
     }
 
-    /// Runs the XDP program on `frame`. What it leaves in front of the frame comes first, from Linux
-    /// 5.14 on.
+    /// Runs the XDP program on `frame`. What it leaves in front of the frame comes first, where
+    /// [`test_runs_show_metadata`].
     pub fn run_xdp(&mut self, frame: &[u8]) -> Result<Ran> {
         let mut output = vec![0; frame.len() + GROWTH];
         let result = self
@@ -178,6 +178,12 @@ pub fn kernel_has_tcx() -> Result<bool> {
     Ok(NetNs::new()?
         .run(|| query_tcx("lo", TcAttachType::Ingress))?
         .is_some())
+}
+
+/// Whether `BPF_PROG_TEST_RUN` shows what an XDP program leaves in front of a frame, as 5.14 and later
+/// do.
+pub fn test_runs_show_metadata() -> Result<bool> {
+    kernel_is(5, 14)
 }
 
 /// Whether the kernel is this version or a later one.

@@ -10,7 +10,7 @@ use dataplane_tests::{
     eventually, frames,
     paths::{assert_tcp, every_path_works},
     ping,
-    programs::{Programs, XDP_DROPPED, XDP_PASSED, kernel_is},
+    programs::{Programs, XDP_DROPPED, XDP_PASSED, test_runs_show_metadata},
     require_root,
 };
 use dataplane_user::dataplane::{self, Pins};
@@ -105,7 +105,7 @@ fn what_xdp_takes_out_is_the_inner_packet() -> Result<()> {
         assert_eq!(ran.action, XDP_PASSED);
         let expected = frames::ethernet(peer.mac(), target.mac(), &inner(ect_0 | congestion));
         // The mark for from_uplink is in front.
-        let mark = if kernel_is(5, 14)? { 8 } else { 0 };
+        let mark = if test_runs_show_metadata()? { 8 } else { 0 };
         assert_eq!(ran.frame[mark..], expected);
     }
     Ok(())

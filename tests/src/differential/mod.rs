@@ -16,7 +16,10 @@ use dataplane_fuzz::{Case, Decision, Interface, Surroundings, packets};
 
 use crate::{
     Mac, Node,
-    programs::{Context, DROPPED, Programs, REDIRECTED, TO_STACK, XDP_DROPPED, XDP_PASSED},
+    programs::{
+        Context, DROPPED, Programs, REDIRECTED, TO_STACK, XDP_DROPPED, XDP_PASSED,
+        test_runs_show_metadata,
+    },
 };
 use maps::{Counted, Maps};
 
@@ -42,6 +45,8 @@ pub struct Differential {
     maps: Maps,
     around: Surroundings,
     tables: MemoryTables,
+    /// Whether the kernel shows what XDP has marked.
+    shows_metadata: bool,
 }
 
 impl Differential {
@@ -53,6 +58,7 @@ impl Differential {
             maps: Maps::open(node)?,
             around,
             tables: MemoryTables::default(),
+            shows_metadata: test_runs_show_metadata()?,
         })
     }
 
@@ -135,8 +141,10 @@ impl Differential {
             },
             mark: if is_delivered || is_xdp { 0 } else { MARK },
             bytes: match packet.taken_out_of {
-                Some(tunnel) => [&taken_out_mark(tunnel)[..], &packet.bytes].concat(),
-                None => packet.bytes,
+                Some(tunnel) if self.shows_metadata => {
+                    [&taken_out_mark(tunnel)[..], &packet.bytes].concat()
+                }
+                _ => packet.bytes,
             },
             counted: vec![Counted {
                 hook: case.hook,

@@ -24,6 +24,7 @@ const PAIR: &str = "pair";
 /// The binaries of a quick run, each with the tests to run, or all.
 const QUICK: &[(&str, &[&str])] = &[
     ("verifier", &[]),
+    ("cases", &[]),
     (
         "modes",
         &[

@@ -98,13 +98,13 @@ impl Report {
 /// All reports, for people; at the end a line for each, as test runners close with.
 pub(super) fn table(reports: &[Report]) -> String {
     let mut table = format!(
-        "{:<12}{:<28}{:>8}{:>8}{:>8}{:>8}{:>12}  result\n",
+        "{:<12}{:<28}{:>8}{:>10}{:>8}{:>8}{:>15}  result\n",
         "MACHINE", "KERNEL", "BOOT", "TOOK", "PASSED", "FAILED", "CASES"
     );
     for report in reports {
         let _ = writeln!(
             table,
-            "{:<12}{:<28}{:>8}{:>8}{:>8}{:>8}{:>12}  {}",
+            "{:<12}{:<28}{:>8}{:>10}{:>8}{:>8}{:>15}  {}",
             report.name,
             report.release,
             report.booted.map_or_else(|| "-".to_owned(), seconds),

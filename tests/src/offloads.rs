@@ -1,6 +1,7 @@
 //! What the devices of a lab do for the stacks, switched by ethtool(8).
 
 use anyhow::Result;
+use aya::util::KernelVersion;
 
 use crate::NetNs;
 
@@ -19,6 +20,11 @@ const FORWARDED_UDP: &str = "rx-udp-gro-forwarding";
 /// Whether a veth passes on aggregated UDP as it is, as it does since 5.11.
 pub fn leaves_udp_whole(ns: &NetNs, ifname: &str) -> Result<bool> {
     Ok(features(ns, ifname)?.contains("tx-udp-segmentation: on"))
+}
+
+/// Whether a veth without XDP aggregates what it receives (GRO), as it does since 5.13.
+pub fn veths_aggregate() -> Result<bool> {
+    Ok(KernelVersion::current()? >= KernelVersion::new(5, 13, 0))
 }
 
 fn features(ns: &NetNs, ifname: &str) -> Result<String> {

@@ -29,13 +29,13 @@ pub fn load(pins: &Pins) -> Result<Dataplane> {
     let object = bpf_object()?;
     pins.create()?;
     let log_level = log_level();
-    let knows_inner_ethernet = u8::from(probe::knows_inner_ethernet(object)?);
-    let forgets_tunnels = probe::forgets_tunnels(object)?;
+    let abilities = probe::abilities(object)?;
+    let knows_inner_ethernet = u8::from(abilities.knows_inner_ethernet);
+    let forgets_tunnels = u8::from(abilities.forgets_tunnels);
     let mut loader = EbpfLoader::new();
     loader.override_global(aya_log::LEVEL, &log_level, true);
     loader.override_global(globals::KNOWS_INNER_ETHERNET, &knows_inner_ethernet, true);
-    let forgets = u8::from(forgets_tunnels);
-    loader.override_global(globals::FORGETS_TUNNELS, &forgets, true);
+    loader.override_global(globals::FORGETS_TUNNELS, &forgets_tunnels, true);
     for name in maps::ALL {
         loader.map_pin_path(name, pins.map(name));
     }
@@ -44,7 +44,7 @@ pub fn load(pins: &Pins) -> Result<Dataplane> {
     )?;
     let mut dataplane = Dataplane {
         ebpf,
-        forgets_tunnels,
+        forgets_tunnels: abilities.forgets_tunnels,
     };
     for hook in Hook::TC {
         let program = dataplane.program(hook)?;

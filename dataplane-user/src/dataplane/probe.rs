@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use aya::{
-    EbpfLoader,
+    Ebpf, EbpfLoader,
     programs::{SchedClassifier, TestRun as _, TestRunOptions},
 };
 use dataplane_common::abi::{maps, probes};
@@ -19,27 +19,18 @@ const FRAME: [u8; 54] = {
     frame
 };
 
-/// Whether `bpf_skb_adjust_room` takes the flag that says that an inner Ethernet header follows
-/// (5.13 and later).
-pub(super) fn knows_inner_ethernet(object: &[u8]) -> Result<bool> {
-    let knows = run(object, probes::VXLAN_ROOM)? == 0;
-    if !knows {
-        debug!("no BPF_F_ADJ_ROOM_ENCAP_L2_ETH here: VXLAN is segmented in software");
-    }
-    Ok(knows)
+/// What this kernel can do.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Abilities {
+    /// Whether `bpf_skb_adjust_room` takes the flag that says that an inner Ethernet header follows
+    /// (5.13 and later).
+    pub(super) knows_inner_ethernet: bool,
+    /// Whether the kernel can be told that a packet has left its tunnel (7.x).
+    pub(super) forgets_tunnels: bool,
 }
 
-/// Whether the kernel can be told that a packet has left its tunnel (7.x).
-pub(super) fn forgets_tunnels(object: &[u8]) -> Result<bool> {
-    let forgets = run(object, probes::NEXT_TUNNEL)? == 0;
-    if !forgets {
-        debug!("no BPF_F_ADJ_ROOM_DECAP_L4_UDP here: what goes from tunnel to tunnel is cut up");
-    }
-    Ok(forgets)
-}
-
-/// Loads one program, with maps of its own as small as can be, and returns what it returns.
-fn run(object: &[u8], name: &str) -> Result<u32> {
+/// Loads the object, with maps of its own as small as can be, and runs what is there to be tried.
+pub(super) fn abilities(object: &[u8]) -> Result<Abilities> {
     let mut loader = EbpfLoader::new();
     for map in maps::ALL {
         loader.map_max_entries(map, 1);
@@ -47,6 +38,21 @@ fn run(object: &[u8], name: &str) -> Result<u32> {
     let mut ebpf = loader.load(object).context(
         "cannot create the BPF maps: underpass needs root (or CAP_BPF and CAP_NET_ADMIN)",
     )?;
+    let abilities = Abilities {
+        knows_inner_ethernet: run(&mut ebpf, probes::VXLAN_ROOM)? == 0,
+        forgets_tunnels: run(&mut ebpf, probes::NEXT_TUNNEL)? == 0,
+    };
+    if !abilities.knows_inner_ethernet {
+        debug!("no BPF_F_ADJ_ROOM_ENCAP_L2_ETH here: VXLAN is segmented in software");
+    }
+    if !abilities.forgets_tunnels {
+        debug!("no BPF_F_ADJ_ROOM_DECAP_L4_UDP here: what goes from tunnel to tunnel is cut up");
+    }
+    Ok(abilities)
+}
+
+/// Loads one program, and returns what it returns.
+fn run(ebpf: &mut Ebpf, name: &str) -> Result<u32> {
     let program: &mut SchedClassifier = ebpf
         .program_mut(name)
         .with_context(|| format!("the BPF object has no program {name}"))?

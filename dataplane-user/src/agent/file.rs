@@ -1,14 +1,14 @@
-//! The agent: source -> model -> plan -> reconcile -> kernel, once at start and after every change.
+//! The agent with the cluster's table from a file: everything is read, planned and compared again
+//! after every change.
 
 use std::{
-    ffi::OsStr,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use dataplane_common::abi::Hook;
-use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use notify::RecommendedWatcher;
 use tokio::{
     select,
     signal::unix::{Signal, SignalKind, signal},
@@ -17,12 +17,11 @@ use tokio::{
 };
 use tracing::{debug, error, info, warn};
 
+use super::{programs::Programs, watch::watch};
 use crate::{
     cluster::Cluster,
-    config::{Config, Source},
-    dataplane::{
-        self, Attachments, Dataplane, PinLock, Pins, WhyOff, XdpLinks, XdpState, XdpUplink,
-    },
+    config::Config,
+    dataplane::{PinLock, Pins},
     kernel::{self, CarrierSpec, Events, Netlink},
     node::{LearnedMacs, NodeState},
     plan::{self, LeftOut, Model, Plan},
@@ -39,15 +38,8 @@ const RETRY: Duration = Duration::from_secs(1);
 /// announce, such as a path MTU that it found out.
 const RESYNC: Duration = Duration::from_secs(30);
 
-/// Runs the agent by `config`, until it is told to stop by SIGTERM or
-/// SIGINT. The dataplane goes on without it.
-///
-/// # Errors
-///
-/// The configuration, the cluster table or the BPF programs are no good. Once running, errors are
-/// logged, and what was there before stays.
-pub async fn run(config: Config) -> Result<()> {
-    let Source::File(cluster_file) = config.source.clone();
+/// Runs the agent by `config` and the table in `cluster_file`.
+pub(super) async fn run(config: Config, cluster_file: PathBuf) -> Result<()> {
     let (netlink, events) = Netlink::connect()?;
     // Watched before it is read, so that no change falls between.
     let inputs = Inputs::new(events, cluster_file.clone())?;
@@ -56,15 +48,11 @@ pub async fn run(config: Config) -> Result<()> {
     let pins = Pins::new(&config.pins);
     pins.create()?;
     let lock = pins.lock()?;
-    dataplane::adopt(&pins)?;
-    let mut dataplane = dataplane::load(&pins)?;
-    dataplane.forward_logs()?;
+    let programs = Programs::load(&config, &pins)?;
     let agent = Agent {
         reconciler: Reconciler::open(&pins)?,
-        xdp: XdpLinks::new(pins.clone()),
-        attachments: Attachments::new(pins.clone(), config.attach),
         pins,
-        dataplane,
+        programs,
         netlink,
         config,
         cluster,
@@ -87,10 +75,8 @@ struct Agent {
     config: Config,
     cluster: Cluster,
     netlink: Netlink,
-    dataplane: Dataplane,
+    programs: Programs,
     reconciler: Reconciler,
-    attachments: Attachments,
-    xdp: XdpLinks,
     learned: LearnedMacs,
     left_out: Vec<LeftOut>,
     /// How the last synchronization ended, once there was one.
@@ -180,7 +166,10 @@ impl Agent {
     /// The carrier, with its index, is to be taken up if it is given.
     async fn apply(&mut self, plan: &Plan, carrier: Option<(CarrierSpec, u32)>) -> Result<()> {
         let tables = self.reconciler.apply(&plan.tables);
-        let programs = self.attach(plan).await;
+        let programs = self
+            .programs
+            .attach(&self.netlink, &plan.attachments, &plan.xdp)
+            .await;
         let raised = match carrier {
             Some((carrier, ifindex)) => self.raise_carrier(carrier, ifindex).await,
             None => Ok(()),
@@ -199,58 +188,12 @@ impl Agent {
         resolved
     }
 
-    async fn attach(&mut self, plan: &Plan) -> Result<()> {
-        let taken_off = self.xdp.keep_only(&plan.xdp)?;
-        self.netlink.wait_without_xdp(&taken_off).await?;
-        let tc = self.attach_to_tc(plan);
-        let xdp = self.attach_to_xdp(plan);
-        tc.and(xdp)
-    }
-
-    fn attach_to_tc(&mut self, plan: &Plan) -> Result<()> {
-        let applied = self
-            .attachments
-            .apply(&mut self.dataplane, &plan.attachments);
-        for attachment in &applied.attached {
-            info!(
-                interface = attachment.interface,
-                "attached {}",
-                attachment.hook.name()
-            );
-        }
-        for name in &applied.detached {
-            info!("detached {name}");
-        }
-        applied.errors.into_iter().next().map_or(Ok(()), Err)
-    }
-
-    /// Only where `from_uplink` is: it delivers what XDP takes out of tunnels.
-    fn attach_to_xdp(&mut self, plan: &Plan) -> Result<()> {
-        let has_next = |uplink: &&XdpUplink| self.attachments.has(uplink.ifindex, Hook::FromUplink);
-        let uplinks = plan.xdp.iter().filter(has_next).cloned().collect();
-        for (uplink, state) in self.xdp.attach(&mut self.dataplane, &uplinks)? {
-            let interface = uplink.interface;
-            match state {
-                XdpState::On(_) => info!(interface, "attached xdp_uplink, {}", state.name()),
-                XdpState::Off(why @ WhyOff::Refused(_)) => {
-                    warn!(
-                        interface,
-                        "no XDP, tunnels are opened on traffic control: {why}"
-                    );
-                }
-                XdpState::Off(why) => info!(interface, "no XDP: {why}"),
-            }
-        }
-        Ok(())
-    }
-
     /// Takes the carrier up once its programs are on it: a VXLAN device in external mode receives
     /// whatever network from whomever.
     async fn raise_carrier(&self, carrier: CarrierSpec, ifindex: u32) -> Result<()> {
-        let hooks = [Hook::FromStack, Hook::FromCarrier];
-        if hooks
-            .iter()
-            .all(|hook| self.attachments.has(ifindex, *hook))
+        if self
+            .programs
+            .are_on(ifindex, &[Hook::FromStack, Hook::FromCarrier])
         {
             let carrier = CarrierSpec {
                 up: true,
@@ -372,34 +315,4 @@ impl Inputs {
         }
         Ok(wake)
     }
-}
-
-/// Watches the directory rather than the file: editors replace files, and Kubernetes replaces the
-/// directory `..data` that they are in.
-fn watch(file: &Path, changed: mpsc::UnboundedSender<()>) -> Result<RecommendedWatcher> {
-    let directory = match file.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    };
-    let names = [file.file_name().map(OsStr::to_owned), Some("..data".into())];
-    let concerns = move |event: &notify::Event| {
-        // Our own reading of the file is an event, too.
-        !event.kind.is_access()
-            && event
-                .paths
-                .iter()
-                .any(|path| names.contains(&path.file_name().map(OsStr::to_owned)))
-    };
-    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        // An error is an overrun: something may have changed.
-        if event.as_ref().map_or(true, &concerns) {
-            // The receiver is gone only when the agent is about to end.
-            let _ = changed.send(());
-        }
-    })
-    .context("cannot watch files for changes")?;
-    watcher
-        .watch(directory, RecursiveMode::NonRecursive)
-        .with_context(|| format!("cannot watch {} for changes", directory.display()))?;
-    Ok(watcher)
 }

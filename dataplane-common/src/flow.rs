@@ -1,6 +1,6 @@
 //! What identifies a flow.
 
-use crate::parse::Ipv4;
+use crate::{abi::WAYS, parse::Ipv4};
 
 /// UDP source port that carries a flow's entropy: packets of one flow have one port, and flows
 /// spread over the dynamic ports 49152 to 65535 (RFC 7348 section 5, RFC 6335).
@@ -10,14 +10,30 @@ use crate::parse::Ipv4;
 #[inline(always)]
 #[must_use]
 pub fn entropy_port(ip: &Ipv4, ports: [u8; 4]) -> [u8; 2] {
+    // The upper bits of a product depend on all bits of its factors.
+    let [high, low, ..] = hash(ip, ports).to_be_bytes();
+    [high | 0xc0, low]
+}
+
+/// Which of a multipath's [`WAYS`] a flow takes: one for all its packets, by addresses, protocol and
+/// ports, as the kernel with `fib_multipath_hash_policy` 1. All fragments of a packet take one, too,
+/// since `ports` are zero for every one of them.
+///
+/// None of the bits is in the [`entropy_port`], of which each way else would have a part only.
+#[inline(always)]
+#[must_use]
+pub fn place(ip: &Ipv4, ports: [u8; 4]) -> usize {
+    const BELOW_PORT: u32 = 11;
+    (hash(ip, ports) >> BELOW_PORT) as usize % WAYS
+}
+
+#[inline(always)]
+fn hash(ip: &Ipv4, ports: [u8; 4]) -> u32 {
     let mut hash = mix(0, ip.source);
     hash = mix(hash, ip.destination);
     hash = mix(hash, ports);
     hash ^= u32::from(ip.protocol);
-    hash = hash.wrapping_mul(0x9e37_79b1);
-    // The upper bits of a product depend on all bits of its factors.
-    let [high, low, ..] = hash.to_be_bytes();
-    [high | 0xc0, low]
+    hash.wrapping_mul(0x9e37_79b1)
 }
 
 /// One step of a multiplicative hash (Knuth, TAOCP 6.4; the constant is 2^32 over the golden ratio).

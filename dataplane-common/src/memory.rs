@@ -7,7 +7,7 @@ pub use carry_out::{Outcome, carry_out, take_out};
 use std::{collections::BTreeMap, vec::Vec};
 
 use crate::{
-    abi::{Addr, Config, Endpoint, NextHop, Peer, Workload},
+    abi::{Addr, Config, Endpoint, NextHop, Peer, WAYS, Workload},
     headers::{self, ETHERNET_LEN, Header},
     packet::{Packet, Tunnel},
     reason::Reason,
@@ -117,6 +117,8 @@ pub struct MemoryTables {
     pub config: Option<Config>,
     /// Routes by prefix length and network address.
     pub routes: BTreeMap<(u8, Addr), NextHop>,
+    /// The ways of next hops that have many, by [`NextHop::entry`].
+    pub multipaths: BTreeMap<u16, [NextHop; WAYS]>,
     /// Local pods by address.
     pub endpoints: BTreeMap<Addr, Endpoint>,
     /// Workload interfaces by index.
@@ -143,6 +145,10 @@ impl Tables for MemoryTables {
 
     fn route(&self, destination: Addr) -> Option<&NextHop> {
         self.route_entry(destination).map(|(_, next_hop)| next_hop)
+    }
+
+    fn way(&self, multipath: &NextHop, place: usize) -> Option<&NextHop> {
+        self.multipaths.get(&multipath.entry)?.get(place)
     }
 
     fn endpoint(&self, address: Addr) -> Option<&Endpoint> {

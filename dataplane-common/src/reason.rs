@@ -101,6 +101,7 @@ reasons! {
     Hairpin Stack "hairpin" "from a pod to itself"
     UnsupportedGso Stack "unsupported-gso" "a segmentation offload other than TCP and UDP"
     NoRoom Stack "no-room" "the kernel did not make room for the outer headers"
+    NoCarrier Stack "no-carrier" "only the carrier could send it, and there is none; the stack sends it"
     NoMetadata Stack "no-metadata" "no room for XDP metadata; traffic control opens the tunnel"
     NotForHost Stack "not-for-host" "from the wire, not to this node's own address; traffic control has it next"
     NotForPod Stack "not-for-pod" "from the wire, to something that is not a local pod"
@@ -112,6 +113,7 @@ reasons! {
     InnerNotIpv4 Stack "inner-not-ipv4" "a VXLAN frame that does not hold IPv4"
     InnerOtherHost Stack "inner-other-host" "a VXLAN frame for another VTEP"
     KernelEncap Stack "kernel-encap" "VXLAN that the kernel's device encapsulates"
+    OwnerUnknown Stack "owner-unknown" "in a tunnel, from an address whose one owner no route tells; the stack's"
     Accepted Stack "accepted" "out of a tunnel, found right, left to the stack"
 
     SpoofedSource Drop "spoofed-source" "a pod sent from an address that is not, or not yet known as, its own"

@@ -10,6 +10,9 @@ pub trait Tables {
     /// The next hop of the longest prefix that covers `destination`.
     fn route(&self, destination: Addr) -> Option<&NextHop>;
 
+    /// The next hop at `place`, below [`crate::abi::WAYS`], of `multipath`, which has many ways.
+    fn way(&self, multipath: &NextHop, place: usize) -> Option<&NextHop>;
+
     /// The local pod that has `address`.
     fn endpoint(&self, address: Addr) -> Option<&Endpoint>;
 

@@ -96,12 +96,16 @@ fn rewrite_and_redirect(
 }
 
 /// Hands an aggregate to the carrier with directions for its encapsulation, and, where it will come
-/// back, with a mark by which to know it again.
+/// back, with a mark by which to know it again. Where there is no carrier, the stack gets it as it is:
+/// the kernel's own tunnel devices offload nothing for tunnel packets either.
 #[inline(always)]
 fn cut_up(packet: &mut SkbPacket, config: &Config, send: &Send) -> Result<i32, Reason> {
     if packet.is_cut_up() {
         // In vain, it seems: it would go round for ever.
         return Err(Reason::NoRoom);
+    }
+    if config.carrier == 0 {
+        return Err(Reason::NoCarrier);
     }
     let remote = rewrite::cut_up(packet, config, send)?;
     let tos = config.tunnel_tos(send.ip.tos);

@@ -7,8 +7,8 @@ use aya_ebpf::{
 };
 use dataplane_common::{
     abi::{
-        Addr, Config, Endpoint, MAX_ENDPOINTS, MAX_NEXT_HOPS, MAX_PEERS, MAX_ROUTES, MAX_WORKLOADS,
-        NextHop, Peer, Workload,
+        Addr, Config, Endpoint, MAX_ENDPOINTS, MAX_NEXT_HOP_ENTRIES, MAX_NEXT_HOPS, MAX_PEERS,
+        MAX_ROUTES, MAX_WORKLOADS, Multipath, NextHop, Peer, Workload,
     },
     tables::Tables,
 };
@@ -18,7 +18,9 @@ static ROUTES: LpmTrie<Addr, u32> = LpmTrie::with_max_entries(MAX_ROUTES, BPF_F_
 #[map]
 static NEXT_HOP_LIVE: Array<u32> = Array::with_max_entries(MAX_NEXT_HOPS, 0);
 #[map]
-static NEXT_HOPS: Array<NextHop> = Array::with_max_entries(MAX_NEXT_HOPS * 2, 0);
+static NEXT_HOPS: Array<NextHop> = Array::with_max_entries(MAX_NEXT_HOP_ENTRIES, 0);
+#[map]
+static MULTIPATHS: Array<Multipath> = Array::with_max_entries(MAX_NEXT_HOP_ENTRIES, 0);
 #[map]
 static ENDPOINTS: HashMap<Addr, Endpoint> = HashMap::with_max_entries(MAX_ENDPOINTS, 0);
 #[map]
@@ -43,9 +45,13 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn route(&self, destination: Addr) -> Option<&NextHop> {
-        let id = *ROUTES.get(Key::new(32, destination))?;
-        let live = *NEXT_HOP_LIVE.get(id)?;
-        NEXT_HOPS.get(id * 2 + (live & 1))
+        next_hop(*ROUTES.get(Key::new(32, destination))?)
+    }
+
+    #[inline(always)]
+    fn way(&self, multipath: &NextHop, place: usize) -> Option<&NextHop> {
+        let multipath = MULTIPATHS.get(multipath.entry.into())?;
+        next_hop((*multipath.ways.get(place)?).into())
     }
 
     #[inline(always)]
@@ -66,4 +72,11 @@ impl Tables for Maps {
         // SAFETY: as in `endpoint`.
         unsafe { PEERS.get(address) }
     }
+}
+
+/// The live entry of next hop `id`.
+#[inline(always)]
+fn next_hop(id: u32) -> Option<&'static NextHop> {
+    let live = *NEXT_HOP_LIVE.get(id)?;
+    NEXT_HOPS.get(id * 2 + (live & 1))
 }

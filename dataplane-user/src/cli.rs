@@ -233,7 +233,7 @@ fn routes(snapshot: &Snapshot) -> impl Iterator<Item = RouteRow> {
     snapshot
         .routes
         .iter()
-        .map(|(prefix, next_hop)| RouteRow::new(*prefix, next_hop))
+        .map(|(prefix, next_hop)| RouteRow::new(*prefix, next_hop, &snapshot.tables))
 }
 
 fn route_to(snapshot: &Snapshot, address: Ipv4Addr) -> Result<RouteRow> {
@@ -244,6 +244,7 @@ fn route_to(snapshot: &Snapshot, address: Ipv4Addr) -> Result<RouteRow> {
     Ok(RouteRow::new(
         Ipv4Net::new(network.into(), length)?,
         next_hop,
+        &snapshot.tables,
     ))
 }
 

@@ -15,11 +15,13 @@ use crate::{
 mod pod;
 mod values;
 
-pub use values::{Config, Counter, Endpoint, NextHop, NextHopKind, Peer, Workload, flags};
+pub use values::{
+    Config, Counter, Endpoint, Multipath, NextHop, NextHopKind, Peer, WAYS, Workload, flags,
+};
 
 /// Version of everything in this module; part of the pin path, since pinned maps are reused
 /// without any check of their layout.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// An IPv4 address in network byte order.
 pub type Addr = [u8; 4];
@@ -35,6 +37,9 @@ pub mod maps {
     pub const NEXT_HOP_LIVE: &str = "NEXT_HOP_LIVE";
     /// Array of [`super::NextHop`]: id `n` owns entries `2n` and `2n + 1`.
     pub const NEXT_HOPS: &str = "NEXT_HOPS";
+    /// Array of [`super::Multipath`], its entries beside those of [`NEXT_HOPS`]: the ways of a next
+    /// hop that has many turn with it.
+    pub const MULTIPATHS: &str = "MULTIPATHS";
     /// Hash: address of a local pod -> [`super::Endpoint`].
     pub const ENDPOINTS: &str = "ENDPOINTS";
     /// Hash: interface index of a workload -> [`super::Workload`].
@@ -47,10 +52,11 @@ pub mod maps {
     pub const COUNTERS: &str = "COUNTERS";
 
     /// Every map.
-    pub const ALL: [&str; 8] = [
+    pub const ALL: [&str; 9] = [
         ROUTES,
         NEXT_HOP_LIVE,
         NEXT_HOPS,
+        MULTIPATHS,
         ENDPOINTS,
         WORKLOADS,
         PEERS,
@@ -81,6 +87,8 @@ pub mod probes {
 pub const MAX_ROUTES: u32 = 1 << 20;
 /// Most next hops; one a peer and pool.
 pub const MAX_NEXT_HOPS: u32 = 1 << 14;
+/// Entries of the maps that have two for each next hop; their indices fit into 16 bits.
+pub const MAX_NEXT_HOP_ENTRIES: u32 = MAX_NEXT_HOPS * 2;
 /// Most local pod addresses.
 pub const MAX_ENDPOINTS: u32 = 1 << 12;
 /// Most workload interfaces.
@@ -177,5 +185,6 @@ pub const fn counter_index(hook: Hook, reason: Reason) -> u32 {
     hook as u32 * COUNTERS_PER_HOOK + reason as u32
 }
 
+const _: () = assert!(MAX_NEXT_HOP_ENTRIES - 1 <= u16::MAX as u32);
 const _: () = assert!(Reason::ALL.len() <= COUNTERS_PER_HOOK as usize);
 const _: () = assert!(Hook::ALL.len() * COUNTERS_PER_HOOK as usize == MAX_COUNTERS as usize);

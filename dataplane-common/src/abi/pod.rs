@@ -1,6 +1,6 @@
 //! `aya::Pod` for what userspace reads and writes.
 
-use super::values::{Config, Counter, Endpoint, NextHop, Peer, Workload};
+use super::values::{Config, Counter, Endpoint, Multipath, NextHop, Peer, Workload};
 
 macro_rules! pod {
     ($($type:ty),+) => {
@@ -12,4 +12,6 @@ macro_rules! pod {
     };
 }
 
-pod!(Config, Counter, Endpoint, NextHop, Peer, Workload);
+pod!(
+    Config, Counter, Endpoint, Multipath, NextHop, Peer, Workload
+);

@@ -27,7 +27,8 @@ pub struct Config {
     pub vni: u32,
     /// [`flags`].
     pub flags: u32,
-    /// Interface index of the carrier.
+    /// Interface index of the carrier; 0 where there is none, and the kernel's own devices open and
+    /// close the tunnels of what the stack treats.
     pub carrier: u32,
     /// UDP port of VXLAN, in network byte order.
     pub vxlan_port: [u8; 2],
@@ -69,6 +70,8 @@ pub enum NextHopKind {
     Ipip = 4,
     /// VXLAN, RFC 7348.
     Vxlan = 5,
+    /// By several next hops, flow by flow: see [`Multipath`].
+    Multipath = 6,
 }
 
 impl NextHopKind {
@@ -82,11 +85,12 @@ impl NextHopKind {
             3 => Some(Self::Direct),
             4 => Some(Self::Ipip),
             5 => Some(Self::Vxlan),
+            6 => Some(Self::Multipath),
             _ => None,
         }
     }
 
-    /// Whether packets leave this node.
+    /// Whether packets leave this node by this very next hop.
     #[inline(always)]
     #[must_use]
     pub const fn is_remote(self) -> bool {
@@ -95,10 +99,22 @@ impl NextHopKind {
 }
 
 /// Where packets to a prefix go. Never changed in place while it is live: see
-/// [`super::maps::NEXT_HOP_LIVE`].
+/// [`super::maps::NEXT_HOP_LIVE`]. Of one of kind [`NextHopKind::Multipath`], only that and `entry`
+/// say anything.
 #[repr(C)]
 #[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    FromBytes,
+    IntoBytes,
+    Immutable,
+    KnownLayout,
 )]
 pub struct NextHop {
     /// A [`NextHopKind`], or 0 for none.
@@ -117,8 +133,9 @@ pub struct NextHop {
     pub source: Addr,
     /// The peer's VTEP: the inner destination of VXLAN.
     pub vtep_mac: Mac,
-    /// Zero.
-    pub padding: [u8; 2],
+    /// Of one that has many ways: its entry of [`super::maps::MULTIPATHS`], the number of the one
+    /// that this is itself. Else zero.
+    pub entry: u16,
 }
 
 impl NextHop {
@@ -128,6 +145,31 @@ impl NextHop {
     pub const fn kind(&self) -> Option<NextHopKind> {
         NextHopKind::from_byte(self.kind)
     }
+}
+
+/// The places in a [`Multipath`], over which flows spread evenly.
+pub const WAYS: usize = 32;
+
+/// The ways of a next hop of kind [`NextHopKind::Multipath`]: a flow takes the one at the place that
+/// [`crate::flow::place`] gives it, so that a way has as many places as its weight asks for.
+#[repr(C)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    FromBytes,
+    IntoBytes,
+    Immutable,
+    KnownLayout,
+)]
+pub struct Multipath {
+    /// Numbers of other next hops, none of which has many ways itself.
+    pub ways: [u16; WAYS],
 }
 
 /// A pod on this node, by its address.

@@ -56,5 +56,10 @@ fn judge<P: Packet, T: Tables>(packet: &P, tables: &T, key: TunnelKey) -> Result
         return Err(Reason::NotInner);
     }
     let inner = parse::ipv4(packet, parse::IP).map_err(|_| Reason::InnerMalformed)?;
-    tunnelled::check(packet, tables, config, key.remote, &inner, parse::IP).map(|_| ())
+    match tunnelled::check(packet, tables, config, key.remote, &inner, parse::IP) {
+        Ok(_) => Ok(()),
+        // Behind the carrier there is nobody else to judge it.
+        Err(Reason::OwnerUnknown) => Err(Reason::ForeignSource),
+        Err(reason) => Err(reason),
+    }
 }

@@ -24,9 +24,17 @@ pub fn from_stack<'t, P: Packet, T: Tables>(
         return Verdict::Leave(Reason::KernelEncap);
     }
     match to_peer(packet, tables) {
-        Ok(Verdict::Send(send)) if !is_resolved(send.next_hop) => Verdict::Detour,
+        Ok(Verdict::Send(send)) if !is_resolved(send.next_hop) => detour(tables),
         Ok(verdict) => verdict,
         Err(reason) => Verdict::Leave(reason),
+    }
+}
+
+#[inline(always)]
+fn detour<'t, T: Tables>(tables: &T) -> Verdict<'t> {
+    match tables.config() {
+        Some(config) if config.carrier != 0 => Verdict::Detour,
+        _ => Verdict::Leave(Reason::NoCarrier),
     }
 }
 
@@ -44,5 +52,5 @@ pub(super) fn to_peer<'t, P: Packet, T: Tables>(
     let ip = parse::ipv4(packet, parse::IP)?;
     let config = tables.config().ok_or(Reason::NoConfig)?;
     let next_hop = tables.route(ip.destination).ok_or(Reason::NoRoute)?;
-    send(packet, config, ip, next_hop, false)
+    send(packet, tables, config, ip, next_hop, false)
 }

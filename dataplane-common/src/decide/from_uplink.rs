@@ -1,11 +1,11 @@
 //! What the wire brings.
 
 use super::{
-    Arrival, Verdict, deliver,
+    Arrival, Decap, Verdict, deliver,
     open::{self, Opened},
 };
 use crate::{
-    abi::{NextHop, NextHopKind},
+    abi::{Addr, Config, NextHop, NextHopKind},
     headers::ETHERTYPE_IPV4,
     packet::{Packet, Tunnel},
     parse::{self, Ipv4},
@@ -30,12 +30,13 @@ fn taken_out<'t, P: Packet, T: Tables>(
     tables: &'t T,
     tunnel: Tunnel,
 ) -> Result<Verdict<'t>, Reason> {
+    let config = tables.config().ok_or(Reason::NoConfig)?;
     // A tag that the device has taken off an XDP program cannot see.
     parse::untagged(packet).map_err(|_| Reason::NotInner)?;
     if !packet.is_to_interface() {
         return Err(Reason::OtherHost);
     }
-    to_pod(packet, tables, tunnel).or_else(|reason| Ok(Verdict::Inject(None, reason)))
+    to_pod(packet, tables, tunnel).or_else(|reason| Ok(for_stack(config, None, reason)))
 }
 
 #[inline(always)]
@@ -60,11 +61,11 @@ fn decide<'t, P: Packet, T: Tables>(packet: &P, tables: &'t T) -> Result<Verdict
     match open::tunnel(packet, config, &ip)? {
         Tunnel::Ipip => {
             let opened = open::open(packet, tables, config, &ip, Tunnel::Ipip)?;
-            Ok(out_of_tunnel(packet, &opened, Tunnel::Ipip))
+            Ok(out_of_tunnel(packet, config, &opened, Tunnel::Ipip))
         }
         Tunnel::Vxlan => {
             let opened = open::open(packet, tables, config, &ip, Tunnel::Vxlan)?;
-            Ok(out_of_tunnel(packet, &opened, Tunnel::Vxlan))
+            Ok(out_of_tunnel(packet, config, &opened, Tunnel::Vxlan))
         }
     }
 }
@@ -92,27 +93,44 @@ fn direct<'t, P: Packet, T: Tables>(
     let endpoint = tables.endpoint(ip.destination).ok_or(Reason::NotForPod)?;
     // From where we would send the answer in the same way. What else routes to pods, a peer whose
     // mask makes it choose differently included, is for the stack and its reverse-path filter.
-    let kind = tables.route(ip.source).and_then(NextHop::kind);
-    if kind != Some(NextHopKind::Direct) {
+    if !is_direct(tables, ip.source) {
         return Err(Reason::SourceOutside);
     }
     deliver(packet, &ip, parse::IP, endpoint, Arrival::Direct)
 }
 
-/// A packet in a tunnel that ends here. What is wrong with the inner one is for the stack to treat,
-/// once it is out of the tunnel.
+/// Whether the route to `source` is a direct one. Of many ways the first tells: whoever gives a route
+/// many gives it ways of one kind, and where not, the worst is that the stack judges.
 #[inline(always)]
-fn out_of_tunnel<'t, P: Packet>(packet: &P, opened: &Opened<'t>, tunnel: Tunnel) -> Verdict<'t> {
-    let decap = opened.decap;
-    let Some(endpoint) = opened.endpoint else {
-        return Verdict::Inject(Some(decap), Reason::ForHost);
+fn is_direct<T: Tables>(tables: &T, source: Addr) -> bool {
+    let route = tables.route(source);
+    let way = match route.and_then(NextHop::kind) {
+        Some(NextHopKind::Multipath) => route.and_then(|multipath| tables.way(multipath, 0)),
+        _ => route,
     };
-    deliver(
-        packet,
-        &opened.inner,
-        open::inner_offset(tunnel),
-        endpoint,
-        Arrival::Tunnelled(decap),
-    )
-    .unwrap_or_else(|reason| Verdict::Inject(Some(decap), reason))
+    way.and_then(NextHop::kind) == Some(NextHopKind::Direct)
+}
+
+/// A packet in a tunnel that ends here.
+#[inline(always)]
+fn out_of_tunnel<'t, P: Packet>(
+    packet: &P,
+    config: &Config,
+    opened: &Opened<'t>,
+    tunnel: Tunnel,
+) -> Verdict<'t> {
+    opened
+        .to_pod(packet, tunnel)
+        .unwrap_or_else(|reason| for_stack(config, Some(opened.decap), reason))
+}
+
+/// What is wrong with a tunnel's packet is for the stack to treat, on the carrier. Without one it
+/// stays as it is: in its tunnel, for the kernel's own device, unless XDP took it out.
+#[inline(always)]
+const fn for_stack<'t>(config: &Config, decap: Option<Decap>, reason: Reason) -> Verdict<'t> {
+    if config.carrier == 0 {
+        Verdict::Leave(reason)
+    } else {
+        Verdict::Inject(decap, reason)
+    }
 }

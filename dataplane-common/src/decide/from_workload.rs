@@ -114,5 +114,5 @@ fn forward<'t, P: Packet, T: Tables>(
         return deliver(packet, &ip, parse::IP, endpoint, Arrival::Local);
     }
     ip.forwardable()?;
-    send(packet, config, ip, next_hop, true)
+    send(packet, tables, config, ip, next_hop, true)
 }

@@ -20,9 +20,11 @@ pub use xdp_uplink::xdp_uplink;
 
 use crate::{
     abi::{Config, Endpoint, Mac, NextHop, NextHopKind, flags},
+    flow,
     packet::{Packet, Tunnel},
     parse::{self, Ipv4},
     reason::Reason,
+    tables::Tables,
 };
 
 /// What is to be done with a packet.
@@ -121,16 +123,26 @@ pub struct Send<'t> {
     pub forwarded: bool,
 }
 
-/// The packet `ip`, whose header is at [`parse::IP`], to a remote `next_hop`.
+/// The packet `ip`, whose header is at [`parse::IP`], to a remote `next_hop`, or by one of its ways.
 #[inline(always)]
-fn send<'t, P: Packet>(
+fn send<'t, P: Packet, T: Tables>(
     packet: &P,
+    tables: &'t T,
     config: &Config,
     ip: Ipv4,
     next_hop: &'t NextHop,
     forwarded: bool,
 ) -> Result<Verdict<'t>, Reason> {
+    let ports = parse::ports(packet, &ip, parse::IP);
+    let next_hop = if next_hop.kind() == Some(NextHopKind::Multipath) {
+        let way = tables.way(next_hop, flow::place(&ip, ports));
+        way.ok_or(Reason::NextHopUnset)?
+    } else {
+        next_hop
+    };
     let encap = match next_hop.kind().ok_or(Reason::NextHopUnset)? {
+        // Of many ways, none has many.
+        NextHopKind::Multipath => return Err(Reason::NextHopUnset),
         NextHopKind::Local => return Err(Reason::LocalAddress),
         NextHopKind::Blackhole => return Err(Reason::Blackhole),
         NextHopKind::Direct => None,
@@ -157,7 +169,7 @@ fn send<'t, P: Packet>(
         next_hop,
         encap,
         ip,
-        ports: parse::ports(packet, &ip, parse::IP),
+        ports,
         forwarded,
     }))
 }

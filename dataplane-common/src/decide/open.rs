@@ -2,7 +2,7 @@
 
 use network_types::{ip::Ipv4Hdr, udp::UdpHdr};
 
-use super::{Decap, tunnelled};
+use super::{Arrival, Decap, Verdict, deliver, tunnelled};
 use crate::{
     abi::{Config, Endpoint},
     ecn,
@@ -30,9 +30,32 @@ pub(super) struct Opened<'t> {
     pub(super) decap: Decap,
 }
 
+impl<'t> Opened<'t> {
+    /// Straight to the local pod that it is for, out of `tunnel`.
+    ///
+    /// # Errors
+    ///
+    /// Why it is the stack's to treat.
+    #[inline(always)]
+    pub(super) fn to_pod<P: Packet>(
+        &self,
+        packet: &P,
+        tunnel: Tunnel,
+    ) -> Result<Verdict<'t>, Reason> {
+        let endpoint = self.endpoint.ok_or(Reason::ForHost)?;
+        deliver(
+            packet,
+            &self.inner,
+            inner_offset(tunnel),
+            endpoint,
+            Arrival::Tunnelled(self.decap),
+        )
+    }
+}
+
 /// Where the inner IP header begins.
 #[inline(always)]
-pub(super) const fn inner_offset(tunnel: Tunnel) -> usize {
+const fn inner_offset(tunnel: Tunnel) -> usize {
     match tunnel {
         Tunnel::Ipip => parse::TRANSPORT,
         Tunnel::Vxlan => VXLAN_INNER_ETHERNET + ETHERNET_LEN,

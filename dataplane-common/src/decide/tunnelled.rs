@@ -39,6 +39,10 @@ pub enum Origin {
 /// Checks an inner packet that node `peer` sent, whose header is at `offset`: its source is that
 /// node's, its destination ours, and it is not another tunnel for this node to open. Returns the
 /// local pod it is for, or `None` where it is for this node itself.
+///
+/// # Errors
+///
+/// Why it is dropped; or [`Reason::OwnerUnknown`], where nobody can say whose the source is.
 #[inline(always)]
 pub(super) fn check<'t, P: Packet, T: Tables>(
     packet: &P,
@@ -51,9 +55,7 @@ pub(super) fn check<'t, P: Packet, T: Tables>(
     if !is_unicast(inner.source) || !is_unicast(inner.destination) {
         return Err(Reason::Martian);
     }
-    if !belongs_to(tables, peer, inner.source) {
-        return Err(Reason::ForeignSource);
-    }
+    belongs_to(tables, peer, inner.source)?;
     if let Some(endpoint) = tables.endpoint(inner.destination) {
         return Ok(Some(endpoint));
     }
@@ -94,11 +96,22 @@ pub(super) fn is_tunnel<P: Packet, T: Tables>(
     }
 }
 
-/// Whether `address` is node `peer`'s: its own, or one that we would route to it.
+/// That `address` is node `peer`'s: its own, or one that we would route to it.
+///
+/// Where the route has many ways, or leads to a router and nobody knows what is behind it, there is
+/// no telling, and the packet is not ours to drop. To look for the peer among all of a multipath's
+/// ways would cost each such packet a lookup a way.
 #[inline(always)]
-fn belongs_to<T: Tables>(tables: &T, peer: Addr, address: Addr) -> bool {
-    address == peer
-        || tables.route(address).is_some_and(|next_hop| {
-            next_hop.peer == peer && next_hop.kind().is_some_and(NextHopKind::is_remote)
-        })
+fn belongs_to<T: Tables>(tables: &T, peer: Addr, address: Addr) -> Result<(), Reason> {
+    const UNKNOWN: Addr = [0; 4];
+    if address == peer {
+        return Ok(());
+    }
+    let next_hop = tables.route(address).ok_or(Reason::ForeignSource)?;
+    match next_hop.kind().ok_or(Reason::ForeignSource)? {
+        NextHopKind::Multipath => Err(Reason::OwnerUnknown),
+        NextHopKind::Direct if next_hop.peer == UNKNOWN => Err(Reason::OwnerUnknown),
+        kind if kind.is_remote() && next_hop.peer == peer => Ok(()),
+        _ => Err(Reason::ForeignSource),
+    }
 }

@@ -10,6 +10,7 @@ use super::{
     open::{self, Opened},
 };
 use crate::{
+    abi::Config,
     packet::{Packet, Tunnel},
     reason::Reason,
     tables::Tables,
@@ -24,9 +25,29 @@ pub fn xdp_uplink<P: Packet, T: Tables>(packet: &P, tables: &T) -> Result<Decap,
     if ip.destination != config.node {
         return Err(Reason::NotForHost);
     }
-    let Opened { decap, .. } = match open::tunnel(packet, config, &ip)? {
-        Tunnel::Ipip => open::open(packet, tables, config, &ip, Tunnel::Ipip)?,
-        Tunnel::Vxlan => open::open(packet, tables, config, &ip, Tunnel::Vxlan)?,
-    };
-    Ok(decap)
+    match open::tunnel(packet, config, &ip)? {
+        Tunnel::Ipip => {
+            let opened = open::open(packet, tables, config, &ip, Tunnel::Ipip)?;
+            out_of_tunnel(packet, config, &opened, Tunnel::Ipip)
+        }
+        Tunnel::Vxlan => {
+            let opened = open::open(packet, tables, config, &ip, Tunnel::Vxlan)?;
+            out_of_tunnel(packet, config, &opened, Tunnel::Vxlan)
+        }
+    }
+}
+
+/// Without a carrier only what goes straight to a pod leaves its tunnel: the stack could not tell
+/// the rest from what came without one.
+#[inline(always)]
+fn out_of_tunnel<P: Packet>(
+    packet: &P,
+    config: &Config,
+    opened: &Opened<'_>,
+    tunnel: Tunnel,
+) -> Result<Decap, Reason> {
+    if config.carrier == 0 {
+        opened.to_pod(packet, tunnel)?;
+    }
+    Ok(opened.decap)
 }

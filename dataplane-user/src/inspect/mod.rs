@@ -8,6 +8,6 @@ mod status;
 
 pub use explain::{Explanation, explain};
 pub use output::{Format, Row, render, render_explanation, render_status};
-pub use rows::{CounterRow, EndpointRow, PeerRow, RouteRow};
+pub use rows::{CounterRow, EndpointRow, PeerRow, RouteRow, WayRow};
 pub use snapshot::{Snapshot, counters};
 pub use status::{HookRow, Status, status};

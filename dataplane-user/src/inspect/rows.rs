@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 
 use dataplane_common::{
     abi::{Counter, Endpoint, Hook, NextHop, NextHopKind, Peer},
+    memory::MemoryTables,
     reason::Reason,
 };
 use ipnet::Ipv4Net;
@@ -18,7 +19,32 @@ use crate::{address::Mac, kernel::interface_name};
 pub struct RouteRow {
     /// Destinations.
     pub prefix: Ipv4Net,
-    /// `local`, `blackhole`, `direct`, `ipip`, `vxlan` or `unset`.
+    /// `local`, `blackhole`, `direct`, `ipip`, `vxlan`, `multipath` or `unset`.
+    pub kind: &'static str,
+    /// The node that has the prefix.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peer: Option<Ipv4Addr>,
+    /// The neighbour packets are sent to, where it is not the peer itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<Ipv4Addr>,
+    /// The interface they leave by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interface: Option<String>,
+    /// Longest packet in bytes, before encapsulation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u16>,
+    /// The ways of a `multipath`, and how many of 32 flows take each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ways: Vec<WayRow>,
+}
+
+/// One of the ways of a route that has many.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WayRow {
+    /// Of 32 flows, how many take it.
+    pub share: usize,
+    /// As in [`RouteRow`], as are those that follow.
     pub kind: &'static str,
     /// The node that has the prefix.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -37,18 +63,59 @@ pub struct RouteRow {
 impl RouteRow {
     /// The row of a route.
     #[must_use]
-    pub fn new(prefix: Ipv4Net, next_hop: &NextHop) -> Self {
-        let remote = next_hop.kind().is_some_and(NextHopKind::is_remote);
-        let gateway = (next_hop.gateway != next_hop.peer).then(|| next_hop.gateway.into());
+    pub fn new(prefix: Ipv4Net, next_hop: &NextHop, tables: &MemoryTables) -> Self {
+        let WayRow {
+            share: _,
+            kind,
+            peer,
+            gateway,
+            interface,
+            mtu,
+        } = WayRow::new(0, next_hop);
         Self {
             prefix,
+            kind,
+            peer,
+            gateway,
+            interface,
+            mtu,
+            ways: ways(next_hop, tables),
+        }
+    }
+}
+
+impl WayRow {
+    fn new(share: usize, next_hop: &NextHop) -> Self {
+        let remote = next_hop.kind().is_some_and(NextHopKind::is_remote);
+        let peer = Ipv4Addr::from(next_hop.peer);
+        let gateway = (next_hop.gateway != next_hop.peer).then(|| next_hop.gateway.into());
+        Self {
+            share,
             kind: kind(next_hop),
-            peer: remote.then(|| next_hop.peer.into()),
+            peer: (remote && !peer.is_unspecified()).then_some(peer),
             gateway: remote.then_some(gateway).flatten(),
             interface: remote.then(|| interface(next_hop.ifindex)),
             mtu: remote.then_some(next_hop.mtu),
         }
     }
+}
+
+/// The ways of a next hop that has many, in the order of their places.
+fn ways(next_hop: &NextHop, tables: &MemoryTables) -> Vec<WayRow> {
+    if next_hop.kind() != Some(NextHopKind::Multipath) {
+        return Vec::new();
+    }
+    let places = tables.multipaths.get(&next_hop.entry);
+    let mut ways: Vec<(NextHop, usize)> = Vec::new();
+    for way in places.into_iter().flatten() {
+        match ways.iter_mut().find(|(seen, _)| seen == way) {
+            Some((_, share)) => *share += 1,
+            None => ways.push((*way, 1)),
+        }
+    }
+    ways.iter()
+        .map(|(way, share)| WayRow::new(*share, way))
+        .collect()
 }
 
 impl Row for RouteRow {
@@ -59,11 +126,22 @@ impl Row for RouteRow {
         vec![
             self.prefix.to_string(),
             self.kind.to_owned(),
-            optional(self.peer.as_ref()),
-            optional(self.gateway.as_ref()),
-            optional(self.interface.as_ref()),
-            optional(self.mtu.as_ref()),
+            self.cell(self.peer.as_ref(), |way| way.peer.as_ref()),
+            self.cell(self.gateway.as_ref(), |way| way.gateway.as_ref()),
+            self.cell(self.interface.as_ref(), |way| way.interface.as_ref()),
+            self.cell(self.mtu.as_ref(), |way| way.mtu.as_ref()),
         ]
+    }
+}
+
+impl RouteRow {
+    /// What is `own`, or what each way has.
+    fn cell<T: ToString>(&self, own: Option<&T>, of: impl Fn(&WayRow) -> Option<&T>) -> String {
+        if self.ways.is_empty() {
+            return optional(own);
+        }
+        let ways = self.ways.iter().map(|way| optional(of(way)));
+        ways.collect::<Vec<_>>().join(",")
     }
 }
 
@@ -227,6 +305,7 @@ pub(super) fn kind(next_hop: &NextHop) -> &'static str {
         Some(NextHopKind::Direct) => "direct",
         Some(NextHopKind::Ipip) => "ipip",
         Some(NextHopKind::Vxlan) => "vxlan",
+        Some(NextHopKind::Multipath) => "multipath",
     }
 }
 

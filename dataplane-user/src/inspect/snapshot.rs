@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use aya::maps::{Map, MapData, PerCpuArray};
 use dataplane_common::{
-    abi::{self, Addr, Counter, Hook, NextHop, maps},
+    abi::{self, Addr, Counter, Hook, Multipath, NextHop, NextHopKind, WAYS, maps},
     memory::MemoryTables,
     reason::Reason,
 };
@@ -27,10 +27,20 @@ impl Snapshot {
     pub fn read(pins: &Pins) -> Result<Self> {
         let live = BpfArray::<u32>::open_array(pins, maps::NEXT_HOP_LIVE)?;
         let next_hops = BpfArray::<NextHop>::open_array(pins, maps::NEXT_HOPS)?;
+        let next_hop = |id| next_hops.get(id * 2 + (live.get(id)? & 1));
+        let ways = BpfArray::<Multipath>::open_array(pins, maps::MULTIPATHS)?;
         let mut routes = BTreeMap::new();
+        let mut multipaths = BTreeMap::new();
         for (prefix, id) in RouteMap::open_routes(pins)?.entries()? {
-            let entry = id * 2 + (live.get(id)? & 1);
-            routes.insert(prefix, next_hops.get(entry)?);
+            let hop = next_hop(id)?;
+            if hop.kind() == Some(NextHopKind::Multipath) && !multipaths.contains_key(&hop.entry) {
+                let mut places = [NextHop::default(); WAYS];
+                for (place, id) in places.iter_mut().zip(ways.get(hop.entry.into())?.ways) {
+                    *place = next_hop(id.into())?;
+                }
+                multipaths.insert(hop.entry, places);
+            }
+            routes.insert(prefix, hop);
         }
         let config = BpfArray::<abi::Config>::open_array(pins, maps::CONFIG)?.get(0)?;
         let tables = MemoryTables {
@@ -39,6 +49,7 @@ impl Snapshot {
                 .iter()
                 .map(|(prefix, hop)| ((prefix.prefix_len(), prefix.network().octets()), *hop))
                 .collect(),
+            multipaths,
             endpoints: hash(pins, maps::ENDPOINTS)?,
             workloads: hash(pins, maps::WORKLOADS)?,
             peers: hash(pins, maps::PEERS)?,

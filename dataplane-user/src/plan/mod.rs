@@ -1,10 +1,13 @@
 //! From the model (configuration, cluster, node) to what should be: a pure function.
 
 mod kernel_routes;
+mod multipath;
 mod next_hops;
 mod prefixes;
 #[cfg(test)]
 mod tests;
+
+pub use multipath::spread;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,7 +17,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use dataplane_common::{
-    abi::{self, Addr, Endpoint, Hook, MAX_GATEWAYS, NextHop, Peer, Workload, flags},
+    abi::{self, Addr, Endpoint, Hook, MAX_GATEWAYS, NextHop, Peer, WAYS, Workload, flags},
     packet::Tunnel,
 };
 use ipnet::Ipv4Net;
@@ -62,6 +65,8 @@ pub struct Tables {
     pub config: abi::Config,
     /// Next hops; the reconciler gives them numbers.
     pub next_hops: BTreeMap<NextHopKey, NextHop>,
+    /// Next hops with many ways: which of the others is at which place, as [`spread`] says.
+    pub multipaths: BTreeMap<NextHopKey, [NextHopKey; WAYS]>,
     /// Where each prefix leads.
     pub routes: BTreeMap<Ipv4Net, NextHopKey>,
     /// Local pods by address.
@@ -87,6 +92,8 @@ pub enum NextHopKey {
         /// The pool's prefix.
         pool: Ipv4Net,
     },
+    /// By several others, with a number that the same ones have whenever they are planned.
+    Multipath(u32),
 }
 
 /// A peer that cannot be sent to, or what else keeps it so.
@@ -188,6 +195,7 @@ pub fn plan(model: &Model, carrier: u32) -> Result<Plan> {
             })
             .collect(),
         next_hops: hops.next_hops,
+        multipaths: BTreeMap::new(),
         endpoints: endpoints(model.node),
         workloads: workloads(model, &uplinks),
         peers: peers(model.cluster, local),

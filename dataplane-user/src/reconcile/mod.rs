@@ -10,7 +10,7 @@ pub use delta::Tracked;
 pub use next_hops::NextHops;
 
 use anyhow::Result;
-use dataplane_common::abi::{Addr, Config, Endpoint, Peer, Workload, maps};
+use dataplane_common::abi::{Addr, Config, Endpoint, Multipath, NextHop, Peer, Workload, maps};
 use ipnet::Ipv4Net;
 
 use crate::{
@@ -45,7 +45,7 @@ impl std::ops::AddAssign for Changes {
 /// The pinned maps, and what they are known to hold.
 pub struct Reconciler {
     config: BpfArray<Config>,
-    next_hops: NextHops<BpfArray<u32>, BpfArray<dataplane_common::abi::NextHop>>,
+    next_hops: NextHops<BpfArray<u32>, BpfArray<NextHop>, BpfArray<Multipath>>,
     routes: Tracked<Ipv4Net, u32, RouteMap>,
     endpoints: Tracked<Addr, Endpoint, BpfHash<Addr, Endpoint>>,
     workloads: Tracked<u32, Workload, BpfHash<u32, Workload>>,
@@ -60,6 +60,7 @@ impl Reconciler {
             next_hops: NextHops::open(
                 BpfArray::open_array(pins, maps::NEXT_HOP_LIVE)?,
                 BpfArray::open_array(pins, maps::NEXT_HOPS)?,
+                BpfArray::open_array(pins, maps::MULTIPATHS)?,
             )?,
             routes: Tracked::open(RouteMap::open_routes(pins)?)?,
             endpoints: Tracked::open(BpfHash::open_hash(pins, maps::ENDPOINTS)?)?,
@@ -79,7 +80,7 @@ impl Reconciler {
         changes.written += self.workloads.write(&tables.workloads)?;
         changes.written += self.endpoints.write(&tables.endpoints)?;
         changes.written += self.peers.write(&tables.peers)?;
-        changes.written += self.next_hops.write(&tables.next_hops)?;
+        changes.written += self.next_hops.write(tables)?;
         let routes = tables
             .routes
             .iter()
@@ -88,7 +89,7 @@ impl Reconciler {
         changes.written += self.routes.write(&routes)?;
 
         changes.removed += self.routes.sweep(&routes)?;
-        changes.removed += self.next_hops.sweep(&tables.next_hops)?;
+        changes.removed += self.next_hops.sweep(tables)?;
         changes.removed += self.peers.sweep(&tables.peers)?;
         changes.removed += self.endpoints.sweep(&tables.endpoints)?;
         changes.removed += self.workloads.sweep(&tables.workloads)?;

@@ -126,7 +126,7 @@ const SPARE: NextHop = NextHop {
     gateway: [0xff; 4],
     source: [0xff; 4],
     vtep_mac: [0xff; 6],
-    padding: [0; 2],
+    entry: 0,
 };
 
 fn replace<K: Ord, V: PartialEq>(

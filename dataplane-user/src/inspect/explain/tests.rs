@@ -53,6 +53,7 @@ fn snapshot() -> Snapshot {
     let config = Config {
         node: NODE,
         vni: 4096,
+        carrier: 7,
         vxlan_port: [0x12, 0xb5],
         vtep_mac: [0x66, 0, 0, 0, 0, 1],
         ..Config::default()

@@ -14,10 +14,11 @@ use ipnet::Ipv4Net;
 
 use crate::{
     agent,
-    config::{Config, DEFAULT_PINS},
+    config::{Config, DEFAULT_PINS, Source},
     dataplane::Pins,
     detach,
-    inspect::{self, CounterRow, EndpointRow, Format, PeerRow, RouteRow, Snapshot},
+    inspect::{self, CounterRow, EndpointRow, Format, PeerRow, RouteRow, Snapshot, UnmirroredRow},
+    source::kernel,
     telemetry::{self, LogFormat},
 };
 
@@ -75,6 +76,11 @@ enum Command {
         #[command(flatten)]
         output: Output,
     },
+    /// What the maps hold, against what the source says now; fails where they differ.
+    Diff {
+        #[command(flatten)]
+        output: Output,
+    },
     /// What would happen to a packet, and why.
     Explain {
         /// Source address of the packet.
@@ -90,6 +96,9 @@ enum Command {
 enum Routes {
     /// All routes.
     List {
+        /// Instead, the prefixes whose packets stay with the stack, and why (source: kernel).
+        #[arg(long)]
+        unmirrored: bool,
         #[command(flatten)]
         output: Output,
     },
@@ -132,7 +141,7 @@ pub async fn run() -> ExitCode {
     let cli = Cli::parse();
     telemetry::init(cli.global.log_format);
     match execute(&cli).await {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("underpass: {error:#}");
@@ -141,11 +150,19 @@ pub async fn run() -> ExitCode {
     }
 }
 
-async fn execute(cli: &Cli) -> Result<()> {
-    match &cli.command {
+async fn execute(cli: &Cli) -> Result<ExitCode> {
+    let done = match &cli.command {
         Command::Agent => agent::run(cli.global.config()?).await,
         Command::Detach => detach::detach(&cli.global.pins()?).await,
-        Command::Routes(Routes::List { output }) => {
+        Command::Diff { output } => return diff(&cli.global, output.output).await,
+        Command::Routes(Routes::List {
+            unmirrored: true,
+            output,
+        }) => {
+            let rows = unmirrored(&cli.global.config()?).await?;
+            print(&inspect::render(&rows, output.output)?)
+        }
+        Command::Routes(Routes::List { output, .. }) => {
             let snapshot = cli.global.snapshot()?;
             let rows: Vec<_> = routes(&snapshot).collect();
             print(&inspect::render(&rows, output.output)?)
@@ -182,7 +199,19 @@ async fn execute(cli: &Cli) -> Result<()> {
             let explanation = inspect::explain(&cli.global.snapshot()?, *source, *destination);
             print(&inspect::render_explanation(&explanation, output.output)?)
         }
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
+}
+
+/// Whether the maps are right is the exit status, too.
+async fn diff(global: &Global, format: Format) -> Result<ExitCode> {
+    let differences = inspect::diff(&global.config()?, &global.pinned()?).await?;
+    print(&inspect::render(&differences, format)?)?;
+    Ok(if differences.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 impl Global {
@@ -234,6 +263,15 @@ fn routes(snapshot: &Snapshot) -> impl Iterator<Item = RouteRow> {
         .routes
         .iter()
         .map(|(prefix, next_hop)| RouteRow::new(*prefix, next_hop, &snapshot.tables))
+}
+
+async fn unmirrored(config: &Config) -> Result<Vec<UnmirroredRow>> {
+    let Source::Kernel(source) = &config.source else {
+        bail!("the routes are not the kernel's here: `source` in the configuration is a file");
+    };
+    let survey = kernel::survey(config, source).await?;
+    let rows = survey.fib.unmirrored().into_iter();
+    Ok(rows.map(UnmirroredRow::from).collect())
 }
 
 fn route_to(snapshot: &Snapshot, address: Ipv4Addr) -> Result<RouteRow> {

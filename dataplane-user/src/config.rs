@@ -3,11 +3,18 @@
 //! Every field has a default, so an empty file is a valid configuration; a field that does not
 //! exist is an error.
 
-use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
+use std::{
+    fmt,
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+};
 
 use dataplane_common::abi::MAX_GATEWAYS;
-use serde::Deserialize;
+use ipnet::Ipv4Net;
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, MapAccess, Visitor, value::MapAccessDeserializer},
+};
 use wildmatch::WildMatch;
 
 use crate::document::{self, FileError, Located, Problems, scalar};
@@ -74,7 +81,7 @@ impl Config {
             workload_tunnels: raw.workload_tunnels.unwrap_or(false),
             attach: attach(raw.attach, &mut problems),
             xdp: xdp(raw.xdp, &mut problems),
-            source: source(raw.source, file),
+            source: source(raw.source, file, &mut problems),
             tunnel: tunnel(raw.tunnel, &mut problems),
             pins: pins(raw.pins, &mut problems),
         };
@@ -132,6 +139,19 @@ pub enum Source {
     /// A cluster table in YAML, read by [`crate::source::file`]. A relative path in the
     /// configuration has been taken as relative to the configuration's directory.
     File(PathBuf),
+    /// The kernel's own FIB, read by [`crate::source::kernel`].
+    Kernel(KernelSource),
+}
+
+/// What is taken of the kernel's FIB.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KernelSource {
+    /// The networks whose routes are taken. Default, and empty: all that lead to a gateway, but the
+    /// default route.
+    pub only: Vec<Ipv4Net>,
+    /// Size in bytes of the socket buffer that changes wait in. Default: 16 MiB. What does not fit
+    /// is read again.
+    pub buffer: usize,
 }
 
 /// The tunnels between nodes.
@@ -288,12 +308,41 @@ fn xdp(given: Option<Located<String>>, problems: &mut Problems) -> Xdp {
         .unwrap_or(Xdp::Auto)
 }
 
-fn source(given: Option<RawSource>, config: &Path) -> Source {
-    let file = given
-        .and_then(|source| source.file)
-        .unwrap_or_else(|| "cluster.yaml".to_owned());
+fn source(given: Option<RawSource>, config: &Path, problems: &mut Problems) -> Source {
+    let given = given.unwrap_or_default();
+    if let Some(kernel) = given.kernel {
+        if given.file.is_some() {
+            problems.in_file("source is a file and the kernel: keep one of them");
+        }
+        return Source::Kernel(kernel_source(kernel, problems));
+    }
+    let file = given.file.unwrap_or_else(|| "cluster.yaml".to_owned());
     let directory = config.parent().unwrap_or(Path::new(""));
     Source::File(directory.join(file))
+}
+
+fn kernel_source(given: RawKernelSource, problems: &mut Problems) -> KernelSource {
+    /// The least the kernel gives (`SOCK_MIN_RCVBUF`), and what a terabyte of memory would allow.
+    const BUFFER: std::ops::RangeInclusive<u64> = 2304..=1 << 30;
+    let only = given.only.unwrap_or_default().into_iter();
+    let only = only.filter_map(|Located { value, line }| {
+        problems.keep(line, format!("only {value}"), scalar::prefix(&value))
+    });
+    let only = only.collect();
+    let buffer = given.buffer.and_then(|Located { value, line }| {
+        let buffer = usize::try_from(value)
+            .ok()
+            .filter(|_| BUFFER.contains(&value));
+        let fault = || {
+            let (least, most) = (BUFFER.start(), BUFFER.end());
+            format!("is no size of a socket buffer: write bytes, from {least} to {most}")
+        };
+        problems.keep(line, format!("buffer {value}"), buffer.ok_or_else(fault))
+    });
+    KernelSource {
+        only,
+        buffer: buffer.unwrap_or(16 << 20),
+    }
 }
 
 fn tunnel(given: Option<RawTunnel>, problems: &mut Problems) -> Tunnel {
@@ -370,10 +419,63 @@ struct RawConfig {
     pins: Option<Located<String>>,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Default)]
 struct RawSource {
     file: Option<String>,
+    kernel: Option<RawKernelSource>,
+}
+
+/// `source: kernel`, or fields.
+impl<'de> Deserialize<'de> for RawSource {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct WordOrFields;
+
+        impl<'de> Visitor<'de> for WordOrFields {
+            type Value = RawSource;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("kernel, or fields such as {file: cluster.yaml}")
+            }
+
+            fn visit_str<E: de::Error>(self, word: &str) -> Result<RawSource, E> {
+                match word {
+                    "kernel" => Ok(RawSource {
+                        kernel: Some(RawKernelSource::default()),
+                        ..RawSource::default()
+                    }),
+                    other => Err(E::custom(format!(
+                        "source '{other}' is none: write kernel, or {{file: cluster.yaml}}"
+                    ))),
+                }
+            }
+
+            fn visit_unit<E>(self) -> Result<RawSource, E> {
+                Ok(RawSource::default())
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RawSource, A::Error> {
+                let RawFields { file, kernel } =
+                    RawFields::deserialize(MapAccessDeserializer::new(map))?;
+                Ok(RawSource { file, kernel })
+            }
+        }
+
+        deserializer.deserialize_any(WordOrFields)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawFields {
+    file: Option<String>,
+    kernel: Option<RawKernelSource>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawKernelSource {
+    only: Option<Vec<Located<String>>>,
+    buffer: Option<Located<u64>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -531,8 +633,48 @@ mod tests {
                  acceleration, workloadTunnels, attach, xdp, source, tunnel, pins",
             ),
             (
-                "source: {kernel: true}\n",
-                "1: unknown field 'kernel', expected file",
+                "source: {kernal: {}}\n",
+                "1: unknown field 'kernal', expected one of file, kernel",
+            ),
+        ]);
+    }
+
+    #[test]
+    fn the_source_may_be_the_kernel() {
+        let by_default = KernelSource {
+            only: Vec::new(),
+            buffer: 16 << 20,
+        };
+        for text in [
+            "source: kernel",
+            "source: {kernel: {}}",
+            "source:\n  kernel: {only: []}\n",
+        ] {
+            let source = config(text).map(|config| config.source);
+            assert_eq!(source, Ok(Source::Kernel(by_default.clone())), "{text}");
+        }
+        let text = "source: {kernel: {only: [10.244.0.0/16], buffer: 4096}}";
+        let given = KernelSource {
+            only: vec!["10.244.0.0/16".parse().unwrap()],
+            buffer: 4096,
+        };
+        assert_eq!(config(text).unwrap().source, Source::Kernel(given));
+        assert_refused(&[
+            (
+                "source: kernal\n",
+                "1: source 'kernal' is none: write kernel, or {file: cluster.yaml}",
+            ),
+            (
+                "source: {kernel: {only: [10.244.0.1/16]}}\n",
+                "1: only 10.244.0.1/16 has host bits set: write 10.244.0.0/16",
+            ),
+            (
+                "source: {kernel: {buffer: 1}}\n",
+                "1: buffer 1 is no size of a socket buffer: write bytes, from 2304 to 1073741824",
+            ),
+            (
+                "source: {file: a.yaml, kernel: {}}\n",
+                " source is a file and the kernel: keep one of them",
             ),
         ]);
     }

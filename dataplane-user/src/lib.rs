@@ -14,6 +14,7 @@ pub mod config;
 pub mod dataplane;
 pub mod detach;
 mod document;
+pub mod fib;
 pub mod inspect;
 pub mod kernel;
 pub mod node;

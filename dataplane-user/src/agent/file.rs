@@ -113,22 +113,12 @@ impl Agent {
         }
         match &state {
             Ok(()) => {
-                self.remove_other_versions();
+                super::remove_other_versions(&self.pins);
                 info!("in sync");
             }
             Err(error) => error!("cannot synchronize, trying again: {error}"),
         }
         self.state = Some(state);
-    }
-
-    /// Every hook has a program of ours by now, and nothing needs the maps of another version.
-    fn remove_other_versions(&self) {
-        match self.pins.remove_others() {
-            Ok(others) => others
-                .iter()
-                .for_each(|other| info!("removed the pins {}", other.display())),
-            Err(error) => warn!("{error:#}"),
-        }
     }
 
     /// Brings everything to what configuration, cluster and kernel now say.

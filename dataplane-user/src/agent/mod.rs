@@ -1,12 +1,17 @@
 //! The agent: source -> model -> plan -> reconcile -> kernel, once at start and after every change.
 
 mod file;
+mod kernel;
 mod programs;
 mod watch;
 
 use anyhow::Result;
+use tracing::{info, warn};
 
-use crate::config::{Config, Source};
+use crate::{
+    config::{Config, Source},
+    dataplane::Pins,
+};
 
 /// Runs the agent by `config`, until it is told to stop by SIGTERM or SIGINT. The dataplane goes on
 /// without it.
@@ -16,6 +21,18 @@ use crate::config::{Config, Source};
 /// The configuration, the source or the BPF programs are no good. Once running, errors are logged,
 /// and what was there before stays.
 pub async fn run(config: Config) -> Result<()> {
-    let Source::File(cluster_file) = config.source.clone();
-    file::run(config, cluster_file).await
+    match config.source.clone() {
+        Source::File(cluster_file) => file::run(config, cluster_file).await,
+        Source::Kernel(source) => kernel::run(config, source).await,
+    }
+}
+
+/// Every hook has a program of ours by now, and nothing needs the maps of another version.
+fn remove_other_versions(pins: &Pins) {
+    match pins.remove_others() {
+        Ok(others) => others
+            .iter()
+            .for_each(|other| info!("removed the pins {}", other.display())),
+        Err(error) => warn!("{error:#}"),
+    }
 }

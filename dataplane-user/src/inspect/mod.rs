@@ -1,13 +1,15 @@
 //! Reading the pinned maps, with the agent dead or alive.
 
+mod diff;
 mod explain;
 mod output;
 mod rows;
 mod snapshot;
 mod status;
 
+pub use diff::{Difference, diff};
 pub use explain::{Explanation, explain};
 pub use output::{Format, Row, render, render_explanation, render_status};
-pub use rows::{CounterRow, EndpointRow, PeerRow, RouteRow, WayRow};
+pub use rows::{CounterRow, EndpointRow, PeerRow, RouteRow, UnmirroredRow, WayRow};
 pub use snapshot::{Snapshot, counters};
 pub use status::{HookRow, Status, status};

@@ -11,7 +11,7 @@ use ipnet::Ipv4Net;
 use serde::Serialize;
 
 use super::Row;
-use crate::{address::Mac, kernel::interface_name};
+use crate::{address::Mac, fib::Unmirrored, kernel::interface_name};
 
 /// A route and its next hop.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -142,6 +142,30 @@ impl RouteRow {
         }
         let ways = self.ways.iter().map(|way| optional(of(way)));
         ways.collect::<Vec<_>>().join(",")
+    }
+}
+
+/// A prefix whose packets stay with the stack.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UnmirroredRow {
+    /// Destinations.
+    pub prefix: Ipv4Net,
+    /// Why.
+    pub why: String,
+}
+
+impl From<Unmirrored> for UnmirroredRow {
+    fn from(Unmirrored { prefix, why }: Unmirrored) -> Self {
+        Self { prefix, why }
+    }
+}
+
+impl Row for UnmirroredRow {
+    const COLUMNS: &'static [&'static str] = &["PREFIX", "WHY"];
+
+    fn cells(&self) -> Vec<String> {
+        vec![self.prefix.to_string(), self.why.clone()]
     }
 }
 

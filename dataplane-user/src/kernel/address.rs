@@ -36,7 +36,11 @@ impl Netlink {
             .list(RouteNetlinkMessage::GetAddress(request))
             .await
             .context("cannot list the IPv4 addresses")?;
-        Ok(messages.iter().filter_map(address).collect())
+        let addresses = messages.iter().filter_map(|message| match message {
+            RouteNetlinkMessage::NewAddress(message) => address(message),
+            _ => None,
+        });
+        Ok(addresses.collect())
     }
 
     /// Gives an interface an address.
@@ -84,10 +88,8 @@ impl fmt::Display for Address {
     }
 }
 
-fn address(message: &RouteNetlinkMessage) -> Option<Address> {
-    let RouteNetlinkMessage::NewAddress(message) = message else {
-        return None;
-    };
+/// Reads an address; `None` for one that is not IPv4.
+pub(super) fn address(message: &AddressMessage) -> Option<Address> {
     // IFA_ADDRESS would be the other end of a point-to-point interface.
     let address = message
         .attributes

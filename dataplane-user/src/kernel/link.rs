@@ -2,15 +2,16 @@
 
 use std::{
     collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
 use netlink_packet_route::{
-    RouteNetlinkMessage,
+    IpProtocol, RouteNetlinkMessage,
     link::{
-        InfoData, InfoVxlan, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
-        LinkXdp,
+        InfoData, InfoIpTunnel, InfoVxlan, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo,
+        LinkMessage, LinkXdp, TunnelEncapType,
     },
 };
 use nix::net::if_::if_indextoname;
@@ -19,6 +20,8 @@ use tokio::time::sleep;
 use super::Netlink;
 
 /// A network interface.
+// They are the kernel's flags.
+#[allow(clippy::struct_excessive_bools)]
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Link {
     /// Interface index, unique and stable in the network namespace.
@@ -31,6 +34,8 @@ pub struct Link {
     pub mtu: u32,
     /// Whether the interface is administratively up (`IFF_UP`).
     pub up: bool,
+    /// Whether the layer below is up (`IFF_LOWER_UP`): a cable is in, the peer of a veth is up.
+    pub carrier: bool,
     /// Whether neighbours on it are never resolved (`IFF_NOARP`).
     pub noarp: bool,
     /// Kind of a virtual interface as `ip link add ... type` calls it, such as `veth` or `vxlan`.
@@ -39,6 +44,8 @@ pub struct Link {
     pub alias: Option<String>,
     /// What is particular to a VXLAN interface.
     pub vxlan: Option<Vxlan>,
+    /// What is particular to an IPIP interface.
+    pub ipip: Option<Ipip>,
     /// Whether an XDP program is on it.
     pub xdp: bool,
 }
@@ -53,6 +60,22 @@ pub struct Vxlan {
     /// Whether the outer headers come with each packet instead of from the interface
     /// (`IFLA_VXLAN_COLLECT_METADATA`).
     pub external: bool,
+    /// The outer source, where the interface sets it.
+    pub local: Option<Ipv4Addr>,
+    /// Whether it does what BPF does not: goes over IPv6, or has another header (GBP, GPE).
+    pub special: bool,
+}
+
+/// What is particular to an IPIP interface.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ipip {
+    /// The outer source, where the interface sets it.
+    pub local: Option<Ipv4Addr>,
+    /// The outer destination, where the interface sets it; else it is each route's gateway.
+    pub remote: Option<Ipv4Addr>,
+    /// Whether it carries anything but IPv4 in IPv4, or in a header of its own (FOU, GUE), or takes
+    /// the outer header from each packet (external).
+    pub special: bool,
 }
 
 impl Link {
@@ -76,7 +99,11 @@ impl Netlink {
             .list(RouteNetlinkMessage::GetLink(request))
             .await
             .context("cannot list the network interfaces")?;
-        Ok(messages.into_iter().filter_map(link).collect())
+        let links = messages.into_iter().filter_map(|message| match message {
+            RouteNetlinkMessage::NewLink(message) => Some(link(message)),
+            _ => None,
+        });
+        Ok(links.collect())
     }
 
     /// Waits until no XDP program is on these interfaces: the kernel frees a link a while after its
@@ -123,13 +150,12 @@ pub(super) fn name_of(index: u32) -> String {
     interface_name(index).unwrap_or_else(|| format!("(no interface with index {index})"))
 }
 
-fn link(message: RouteNetlinkMessage) -> Option<Link> {
-    let RouteNetlinkMessage::NewLink(message) = message else {
-        return None;
-    };
+/// Reads an interface.
+pub(super) fn link(message: LinkMessage) -> Link {
     let mut link = Link {
         index: message.header.index,
         up: message.header.flags.contains(LinkFlags::Up),
+        carrier: message.header.flags.contains(LinkFlags::LowerUp),
         noarp: message.header.flags.contains(LinkFlags::Noarp),
         ..Link::default()
     };
@@ -146,7 +172,7 @@ fn link(message: RouteNetlinkMessage) -> Option<Link> {
             _ => {}
         }
     }
-    Some(link)
+    link
 }
 
 fn read_infos(link: &mut Link, infos: Vec<LinkInfo>) {
@@ -154,6 +180,9 @@ fn read_infos(link: &mut Link, infos: Vec<LinkInfo>) {
         match info {
             LinkInfo::Kind(kind) => link.kind = Some(kind.to_string()),
             LinkInfo::Data(InfoData::Vxlan(attributes)) => link.vxlan = Some(vxlan(&attributes)),
+            LinkInfo::Data(InfoData::IpTunnel(attributes)) => {
+                link.ipip = Some(ipip(&attributes));
+            }
             _ => {}
         }
     }
@@ -166,10 +195,34 @@ fn vxlan(attributes: &[InfoVxlan]) -> Vxlan {
             InfoVxlan::Id(vni) => vxlan.vni = *vni,
             InfoVxlan::Port(port) => vxlan.port = *port,
             InfoVxlan::CollectMetadata(external) => vxlan.external = *external,
+            InfoVxlan::Local(address) => vxlan.local = specified(*address),
+            InfoVxlan::Local6(_) | InfoVxlan::Group6(_) | InfoVxlan::Gbp | InfoVxlan::Gpe => {
+                vxlan.special = true;
+            }
             _ => {}
         }
     }
     vxlan
+}
+
+fn ipip(attributes: &[InfoIpTunnel]) -> Ipip {
+    let mut ipip = Ipip::default();
+    for attribute in attributes {
+        match attribute {
+            InfoIpTunnel::Local(IpAddr::V4(address)) => ipip.local = specified(*address),
+            InfoIpTunnel::Remote(IpAddr::V4(address)) => ipip.remote = specified(*address),
+            InfoIpTunnel::Protocol(protocol) => ipip.special |= *protocol != IpProtocol::Ipip,
+            InfoIpTunnel::EncapType(kind) => ipip.special |= *kind != TunnelEncapType::None,
+            InfoIpTunnel::CollectMetadata => ipip.special = true,
+            _ => {}
+        }
+    }
+    ipip
+}
+
+/// The kernel gives `0.0.0.0` where no address is set.
+fn specified(address: Ipv4Addr) -> Option<Ipv4Addr> {
+    (!address.is_unspecified()).then_some(address)
 }
 
 #[cfg(test)]

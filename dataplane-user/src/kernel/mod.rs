@@ -21,6 +21,7 @@ mod address;
 mod carrier;
 mod connection;
 mod events;
+pub mod fib;
 mod link;
 mod neighbour;
 mod own_route;
@@ -42,7 +43,7 @@ pub use self::{
     carrier::{CARRIER_ALIAS, CARRIER_NAME, CarrierSpec},
     connection::Netlink,
     events::Events,
-    link::{Link, Vxlan, interface_name},
+    link::{Ipip, Link, Vxlan, interface_name},
     neighbour::Neighbour,
     own_route::{METRIC, OwnRoute, OwnTarget, PROTOCOL, difference},
     route::{Route, TABLE_MAIN},

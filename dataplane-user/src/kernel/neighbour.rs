@@ -38,7 +38,11 @@ impl Netlink {
             .list(RouteNetlinkMessage::GetNeighbour(request))
             .await
             .context("cannot list the IPv4 neighbours")?;
-        Ok(messages.iter().filter_map(usable_neighbour).collect())
+        let neighbours = messages.iter().filter_map(|message| match message {
+            RouteNetlinkMessage::NewNeighbour(message) => neighbour(message),
+            _ => None,
+        });
+        Ok(neighbours.filter(|known| is_usable(known.state)).collect())
     }
 
     /// Has the kernel resolve `address` by ARP on the interface with this index now, as if it had a
@@ -91,13 +95,8 @@ fn entry(index: u32, address: Ipv4Addr) -> NeighbourMessage {
     message
 }
 
-fn usable_neighbour(message: &RouteNetlinkMessage) -> Option<Neighbour> {
-    let RouteNetlinkMessage::NewNeighbour(message) = message else {
-        return None;
-    };
-    if !is_usable(message.header.state) {
-        return None;
-    }
+/// Reads a neighbour, known or not; `None` for what has no IPv4 address.
+pub(super) fn neighbour(message: &NeighbourMessage) -> Option<Neighbour> {
     let mut address = None;
     let mut link_address = None;
     for attribute in &message.attributes {
@@ -112,13 +111,13 @@ fn usable_neighbour(message: &RouteNetlinkMessage) -> Option<Neighbour> {
     Some(Neighbour {
         index: message.header.ifindex,
         address: address?,
-        mac: link_address?.try_into().ok(),
+        mac: link_address.and_then(|bytes| bytes.try_into().ok()),
         state: message.header.state,
     })
 }
 
-/// The kernel's `NUD_VALID`.
-fn is_usable(state: NeighbourState) -> bool {
+/// Whether the kernel would send to a neighbour in this state (`NUD_VALID`).
+pub(super) fn is_usable(state: NeighbourState) -> bool {
     matches!(
         state,
         NeighbourState::Reachable

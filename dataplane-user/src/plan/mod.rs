@@ -1,6 +1,8 @@
 //! From the model (configuration, cluster, node) to what should be: a pure function.
 
+mod interfaces;
 mod kernel_routes;
+pub mod mirror;
 mod multipath;
 mod next_hops;
 mod prefixes;
@@ -17,15 +19,15 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use dataplane_common::{
-    abi::{self, Addr, Endpoint, Hook, MAX_GATEWAYS, NextHop, Peer, WAYS, Workload, flags},
+    abi::{self, Addr, Endpoint, NextHop, Peer, WAYS, Workload},
     packet::Tunnel,
 };
 use ipnet::Ipv4Net;
 
 use crate::{
     cluster::{Cluster, Node},
-    config::{Config, Dscp, Xdp},
-    dataplane::{Attachment, WhyOff, XdpMode, XdpUplink},
+    config::Config,
+    dataplane::{Attachment, XdpUplink},
     kernel::{CARRIER_NAME, CarrierSpec, Link, OwnRoute},
     node::{NodeState, Pod},
 };
@@ -92,8 +94,8 @@ pub enum NextHopKey {
         /// The pool's prefix.
         pool: Ipv4Net,
     },
-    /// By several others, with a number that the same ones have whenever they are planned.
-    Multipath(u32),
+    /// What the kernel's FIB leads to, by the number that the mirror gives it.
+    Mirrored(u32),
 }
 
 /// A peer that cannot be sent to, or what else keeps it so.
@@ -185,8 +187,16 @@ pub fn plan(model: &Model, carrier: u32) -> Result<Plan> {
     let hops = next_hops::next_hops(model, local, &uplinks, &prefixes);
     let kernel_routes = kernel_routes::routes(model, local, carrier, &prefixes, &hops.next_hops);
     left_out.extend(hops.left_out);
+    let vxlan = &model.config.tunnel.vxlan;
     let tables = Tables {
-        config: config(model, local, carrier),
+        config: abi::Config {
+            node: local.address.octets(),
+            vni: vxlan.vni,
+            carrier,
+            vxlan_port: vxlan.port.to_be_bytes(),
+            vtep_mac: local.vtep_mac.0,
+            ..interfaces::settings(model.config)
+        },
         routes: prefixes
             .iter()
             .filter_map(|(prefix, owner)| {
@@ -196,13 +206,18 @@ pub fn plan(model: &Model, carrier: u32) -> Result<Plan> {
             .collect(),
         next_hops: hops.next_hops,
         multipaths: BTreeMap::new(),
-        endpoints: endpoints(model.node),
-        workloads: workloads(model, &uplinks),
+        endpoints: interfaces::endpoints(&model.node.links, &model.node.pods),
+        workloads: interfaces::workloads(model.config, &model.node.links, &uplinks),
         peers: peers(model.cluster, local),
     };
     Ok(Plan {
-        attachments: attachments(model, &uplinks, carrier, &tables.workloads),
-        xdp: uplinks.iter().map(|link| xdp(model.config, link)).collect(),
+        attachments: interfaces::attachments(
+            &model.node.links,
+            &uplinks,
+            Some(carrier),
+            &tables.workloads,
+        ),
+        xdp: interfaces::xdp(model.config, &uplinks),
         tables,
         kernel_routes,
         unresolved: model
@@ -214,69 +229,6 @@ pub fn plan(model: &Model, carrier: u32) -> Result<Plan> {
             .collect(),
         left_out,
     })
-}
-
-fn config(model: &Model, local: &Node, carrier: u32) -> abi::Config {
-    let tunnel = &model.config.tunnel;
-    let vxlan = &tunnel.vxlan;
-    let mut gateways = [Addr::default(); MAX_GATEWAYS];
-    for (place, gateway) in gateways.iter_mut().zip(&model.config.gateways) {
-        *place = gateway.octets();
-    }
-    abi::Config {
-        node: local.address.octets(),
-        vni: vxlan.vni,
-        flags: flag(flags::VXLAN_CHECKSUM, vxlan.checksum)
-            | flag(flags::WORKLOAD_TUNNELS, model.config.workload_tunnels)
-            | flag(flags::INHERIT_DSCP, tunnel.dscp == Dscp::Inherit),
-        carrier,
-        vxlan_port: vxlan.port.to_be_bytes(),
-        vtep_mac: local.vtep_mac.0,
-        gateways,
-        dscp: match tunnel.dscp {
-            Dscp::Fixed(dscp) => dscp,
-            Dscp::Inherit => 0,
-        },
-        padding: [0; 3],
-    }
-}
-
-fn flag(bit: u32, is_set: bool) -> u32 {
-    if is_set { bit } else { 0 }
-}
-
-fn endpoints(node: &NodeState) -> BTreeMap<Addr, Endpoint> {
-    node.pods
-        .iter()
-        .filter_map(|pod| {
-            let link = node.links.get(&pod.ifindex)?;
-            let endpoint = Endpoint {
-                ifindex: pod.ifindex,
-                mtu: link.mtu,
-                mac: pod.mac.unwrap_or_default(),
-                host_mac: link.mac.unwrap_or_default(),
-            };
-            Some((pod.address.octets(), endpoint))
-        })
-        .collect()
-}
-
-/// Pods are behind veths; an uplink is none of them, whatever the patterns say.
-fn workloads(model: &Model, uplinks: &[&Link]) -> BTreeMap<u32, Workload> {
-    model
-        .node
-        .links
-        .values()
-        .filter(|link| model.config.workloads.matches(&link.name) && link.is_veth())
-        .filter(|link| uplinks.iter().all(|uplink| uplink.index != link.index))
-        .filter_map(|link| {
-            let workload = Workload {
-                mac: link.mac?,
-                padding: [0; 2],
-            };
-            Some((link.index, workload))
-        })
-        .collect()
 }
 
 fn peers(cluster: &Cluster, local: &Node) -> BTreeMap<Addr, Peer> {
@@ -293,42 +245,4 @@ fn peers(cluster: &Cluster, local: &Node) -> BTreeMap<Addr, Peer> {
             (node.address.octets(), peer)
         })
         .collect()
-}
-
-fn attachments(
-    model: &Model,
-    uplinks: &[&Link],
-    carrier: u32,
-    workloads: &BTreeMap<u32, Workload>,
-) -> BTreeSet<Attachment> {
-    let attachment = |ifindex, hook, interface: &str| Attachment {
-        ifindex,
-        hook,
-        interface: interface.to_owned(),
-    };
-    let workloads = workloads.keys().filter_map(|ifindex| {
-        let link = model.node.links.get(ifindex)?;
-        Some(attachment(*ifindex, Hook::FromWorkload, &link.name))
-    });
-    let uplinks = uplinks
-        .iter()
-        .map(|link| attachment(link.index, Hook::FromUplink, &link.name));
-    let carrier =
-        [Hook::FromStack, Hook::FromCarrier].map(|hook| attachment(carrier, hook, CARRIER_NAME));
-    workloads.chain(uplinks).chain(carrier).collect()
-}
-
-fn xdp(config: &Config, uplink: &Link) -> XdpUplink {
-    let wanted = match config.xdp {
-        Xdp::Off => Err(WhyOff::Configured),
-        Xdp::Generic => Ok(XdpMode::Generic),
-        Xdp::Auto if uplink.is_veth() => Err(WhyOff::Veth),
-        Xdp::Auto | Xdp::Native => Ok(XdpMode::Native),
-    };
-    XdpUplink {
-        ifindex: uplink.index,
-        interface: uplink.name.clone(),
-        mtu: uplink.mtu,
-        wanted,
-    }
 }

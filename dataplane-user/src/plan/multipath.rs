@@ -41,7 +41,7 @@ mod tests {
     fn places(weights: &[u32]) -> Option<Vec<usize>> {
         let ways = (0..).zip(weights);
         let ways: Vec<_> = ways
-            .map(|(n, weight)| (NextHopKey::Multipath(n), *weight))
+            .map(|(n, weight)| (NextHopKey::Mirrored(n), *weight))
             .collect();
         let spread = spread(&ways)?;
         assert!(spread.is_sorted(), "each way's places are together");

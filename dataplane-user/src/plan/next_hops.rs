@@ -77,7 +77,7 @@ pub(super) fn key(cluster: &Cluster, prefix: Ipv4Net, owner: Owner) -> NextHopKe
     }
 }
 
-fn of_kind(kind: NextHopKind) -> NextHop {
+pub(super) fn of_kind(kind: NextHopKind) -> NextHop {
     NextHop {
         kind: kind as u8,
         ..NextHop::default()

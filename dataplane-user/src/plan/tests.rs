@@ -1,6 +1,6 @@
 use std::fs;
 
-use dataplane_common::abi::NextHopKind;
+use dataplane_common::abi::{Hook, NextHopKind, flags};
 
 use super::*;
 use crate::{

@@ -20,6 +20,33 @@ impl<K: Ord + Copy, V: PartialEq + Copy, T: Table<K, V>> Tracked<K, V, T> {
         Ok(Self { table, known })
     }
 
+    /// What the table has for `key`.
+    pub fn get(&self, key: &K) -> Option<V> {
+        self.known.get(key).copied()
+    }
+
+    /// All keys of the table.
+    pub fn keys(&self) -> impl Iterator<Item = K> {
+        self.known.keys().copied()
+    }
+
+    /// All values of the table.
+    pub fn values(&self) -> impl Iterator<Item = V> {
+        self.known.values().copied()
+    }
+
+    /// Has the table have `value` for `key`, or nothing.
+    pub fn set(&mut self, key: K, value: Option<V>) -> Result<()> {
+        if let Some(value) = value {
+            self.table.insert(&key, &value)?;
+            self.known.insert(key, value);
+        } else {
+            self.table.remove(&key)?;
+            self.known.remove(&key);
+        }
+        Ok(())
+    }
+
     /// Adds and replaces what differs from `desired`; returns how many entries.
     pub fn write(&mut self, desired: &BTreeMap<K, V>) -> Result<usize> {
         let mut written = 0;

@@ -42,6 +42,8 @@ pub struct NextHops<L, E, M> {
     /// What each number in use holds.
     known: BTreeMap<u32, Held>,
     numbers: BTreeMap<NextHopKey, u32>,
+    /// The same, the other way round.
+    keys: BTreeMap<u32, NextHopKey>,
 }
 
 /// What a number holds.
@@ -54,9 +56,16 @@ enum Held {
 }
 
 impl<L: Slots<u32>, E: Slots<NextHop>, M: Slots<Multipath>> NextHops<L, E, M> {
-    /// Reads what an earlier agent wrote.
-    pub fn open(live: L, entries: E, multipaths: M) -> Result<Self> {
-        let mut known = BTreeMap::new();
+    /// Reads what an earlier agent wrote. The numbers in `referenced` are in use, whatever they hold:
+    /// a route that leads to nothing yet must not lead to another's next hop.
+    pub fn open(
+        live: L,
+        entries: E,
+        multipaths: M,
+        referenced: impl Iterator<Item = u32>,
+    ) -> Result<Self> {
+        let nothing = Held::One(NextHop::default());
+        let mut known: BTreeMap<u32, Held> = referenced.map(|id| (id, nothing)).collect();
         for id in 0..MAX_NEXT_HOPS {
             let entry = id * 2 + (live.get(id)? & 1);
             let next_hop = entries.get(entry)?;
@@ -76,7 +85,13 @@ impl<L: Slots<u32>, E: Slots<NextHop>, M: Slots<Multipath>> NextHops<L, E, M> {
             multipaths,
             known,
             numbers: BTreeMap::new(),
+            keys: BTreeMap::new(),
         })
+    }
+
+    /// What number `id` stands for, unless only an earlier agent knew.
+    pub fn key(&self, id: u32) -> Option<NextHopKey> {
+        self.keys.get(&id).copied()
     }
 
     /// The number of the next hop that `key` stands for.
@@ -104,6 +119,7 @@ impl<L: Slots<u32>, E: Slots<NextHop>, M: Slots<Multipath>> NextHops<L, E, M> {
             desired.next_hops.contains_key(key) || desired.multipaths.contains_key(key)
         });
         let wanted: BTreeSet<u32> = self.numbers.values().copied().collect();
+        self.keys.retain(|id, _| wanted.contains(id));
         let unwanted = self.known.iter().filter(|(id, _)| !wanted.contains(id));
         let (many, one): (Vec<_>, Vec<_>) = unwanted
             .map(|(id, held)| (*id, *held))
@@ -157,6 +173,7 @@ impl<L: Slots<u32>, E: Slots<NextHop>, M: Slots<Multipath>> NextHops<L, E, M> {
                 )
             })?;
             self.numbers.insert(*key, id);
+            self.keys.insert(id, *key);
         }
         Ok(())
     }
@@ -190,7 +207,7 @@ impl<L: Slots<u32>, E: Slots<NextHop>, M: Slots<Multipath>> NextHops<L, E, M> {
 
 #[cfg(test)]
 mod tests {
-    use std::{cell::RefCell, net::Ipv4Addr, rc::Rc};
+    use std::{cell::RefCell, iter, net::Ipv4Addr, rc::Rc};
 
     use super::*;
     use crate::plan::spread;
@@ -214,13 +231,24 @@ mod tests {
             vec![0; count],
             vec![NextHop::default(); count * 2],
             vec![Multipath::default(); count * 2],
+            iter::empty(),
         )
         .unwrap()
     }
 
     /// What another agent finds.
     fn restarted(next_hops: InMemory) -> InMemory {
-        NextHops::open(next_hops.live, next_hops.entries, next_hops.multipaths).unwrap()
+        restarted_with_routes(next_hops, [])
+    }
+
+    fn restarted_with_routes<const N: usize>(next_hops: InMemory, routes: [u32; N]) -> InMemory {
+        let NextHops {
+            live,
+            entries,
+            multipaths,
+            ..
+        } = next_hops;
+        NextHops::open(live, entries, multipaths, routes.into_iter()).unwrap()
     }
 
     fn live(next_hops: &InMemory, id: u32) -> NextHop {
@@ -260,7 +288,7 @@ mod tests {
         }
     }
 
-    const BOTH: NextHopKey = NextHopKey::Multipath(0);
+    const BOTH: NextHopKey = NextHopKey::Mirrored(0);
 
     /// Besides, one by the first or the second of two peers.
     fn by_both(first: u8, second: u8) -> Tables {
@@ -351,6 +379,7 @@ mod tests {
                 name: "ways",
                 log: log.clone(),
             },
+            iter::empty(),
         )
         .unwrap();
         next_hops.write(&by_both(2, 3)).unwrap();
@@ -366,6 +395,25 @@ mod tests {
         );
         assert_eq!(next_hops.sweep(&to_peers(&[3])).unwrap(), 2);
         assert_eq!(log.take(), [("live", both), ("live", one)]);
+    }
+
+    #[test]
+    fn a_number_that_a_route_still_has_is_given_to_no_other() {
+        let mut next_hops = empty();
+        next_hops.write(&to_peers(&[2])).unwrap();
+        let nowhere = next_hops.id(&peer(2)).unwrap();
+        next_hops
+            .turn(nowhere, Held::One(NextHop::default()))
+            .unwrap();
+
+        let mut next_hops = restarted_with_routes(next_hops, [nowhere]);
+        next_hops.write(&to_peers(&[3])).unwrap();
+        assert_ne!(next_hops.id(&peer(3)).unwrap(), nowhere);
+        assert_eq!(
+            next_hops.key(next_hops.id(&peer(3)).unwrap()),
+            Some(peer(3))
+        );
+        assert_eq!(next_hops.key(nowhere), None);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::namespace::{
     Namespace, add_veth, add_veth_into, eventually, in_new_namespace, index_of, ip,
 };
 use crate::kernel::{
-    Address, Link, Netlink, Route, RouteScope, RouteType, TABLE_MAIN, Underlay, Vxlan,
+    Address, Ipip, Link, Netlink, Route, RouteScope, RouteType, TABLE_MAIN, Underlay, Vxlan,
 };
 
 #[test]
@@ -26,15 +26,20 @@ fn a_link_tells_what_it_is() {
                 mac: Some([2, 0, 0, 0, 0, 1]),
                 mtu: 1400,
                 up: true,
+                // The other end is down.
+                carrier: false,
                 noarp: false,
                 kind: Some("veth".into()),
                 alias: Some("hello".into()),
                 vxlan: None,
+                ipip: None,
                 xdp: false,
             }
         );
         let eth0 = link(&netlink, "eth0").await;
         assert!(!eth0.up && eth0.noarp && eth0.alias.is_none());
+        ip("link set eth0 up");
+        assert!(link(&netlink, "pod").await.carrier);
         assert_eq!(link(&netlink, "lo").await.kind, None);
     });
 }
@@ -43,24 +48,52 @@ fn a_link_tells_what_it_is() {
 #[ignore = "needs root and BPF: cargo xtask test"]
 fn a_vxlan_link_tells_its_vni_and_port() {
     in_new_namespace(async |netlink, _| {
-        ip("link add flannel.1 type vxlan id 1 dstport 8472");
+        ip("link add flannel.1 type vxlan id 1 dstport 8472 local 192.168.1.1");
         ip("link add calico type vxlan external dstport 4789");
 
         let flannel = Vxlan {
             vni: 1,
             port: 8472,
             external: false,
+            local: Some(Ipv4Addr::new(192, 168, 1, 1)),
+            special: false,
         };
         assert_eq!(link(&netlink, "flannel.1").await.vxlan, Some(flannel));
         let calico = Vxlan {
             vni: 0,
             port: 4789,
             external: true,
+            local: None,
+            special: false,
         };
         assert_eq!(link(&netlink, "calico").await.vxlan, Some(calico));
         assert_eq!(
             link(&netlink, "calico").await.kind.as_deref(),
             Some("vxlan")
+        );
+    });
+}
+
+#[test]
+#[ignore = "needs root and BPF: cargo xtask test"]
+fn an_ipip_link_tells_its_ends() {
+    in_new_namespace(async |netlink, _| {
+        ip("link add tunl type ipip local any remote any");
+        ip("link add peer type ipip local 192.168.1.1 remote 192.168.1.2");
+        ip("link add fou type ipip remote 192.168.1.3 encap fou encap-dport 5555");
+
+        assert_eq!(link(&netlink, "tunl").await.ipip, Some(Ipip::default()));
+        let peer = Ipip {
+            local: Some(Ipv4Addr::new(192, 168, 1, 1)),
+            remote: Some(Ipv4Addr::new(192, 168, 1, 2)),
+            special: false,
+        };
+        assert_eq!(link(&netlink, "peer").await.ipip, Some(peer));
+        assert!(
+            link(&netlink, "fou")
+                .await
+                .ipip
+                .is_some_and(|fou| fou.special)
         );
     });
 }

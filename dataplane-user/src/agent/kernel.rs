@@ -1,0 +1,258 @@
+//! The agent with the kernel's FIB as its source: what has changed, and only that, is looked up and
+//! written. The kernel is the slow path as it is; nothing is written but maps.
+
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+use ipnet::Ipv4Net;
+use tokio::{
+    select,
+    signal::unix::{SignalKind, signal},
+};
+use tracing::{debug, error, info};
+
+use super::programs::Programs;
+use crate::{
+    config::{Config, KernelSource},
+    dataplane::{PinLock, Pins},
+    fib::Dirty,
+    kernel::Netlink,
+    plan::{
+        NextHopKey,
+        mirror::{self, Mirrored, Ways},
+    },
+    reconcile::{Changes, Destinations, Reconciler},
+    source::kernel::{KernelFib, News},
+};
+
+/// How soon what failed is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Runs the agent by `config`, with the kernel as its source.
+pub(super) async fn run(config: Config, source: KernelSource) -> Result<()> {
+    let (netlink, _events) = Netlink::connect()?;
+    let pins = Pins::new(&config.pins);
+    pins.create()?;
+    let lock = pins.lock()?;
+    let programs = Programs::load(&config, &pins)?;
+    let kernel = KernelFib::open(&config, &source, netlink.clone()).await?;
+    let agent = Agent {
+        reconciler: Reconciler::open(&pins)?,
+        destinations: Destinations::default(),
+        ways: Ways::default(),
+        uplinks: BTreeSet::new(),
+        kernel,
+        programs,
+        netlink,
+        config,
+        pins,
+        state: None,
+        _lock: lock,
+    };
+    agent.serve().await
+}
+
+struct Agent {
+    config: Config,
+    netlink: Netlink,
+    kernel: KernelFib,
+    programs: Programs,
+    reconciler: Reconciler,
+    /// What the routes in the maps lead to.
+    destinations: Destinations,
+    /// How that is reached.
+    ways: Ways,
+    /// Interfaces that have been uplinks, and stay so: routes come and go.
+    uplinks: BTreeSet<u32>,
+    /// How the last synchronization ended, once there was one.
+    state: Option<Result<(), String>>,
+    pins: Pins,
+    _lock: PinLock,
+}
+
+/// A prefix, and where it leads; nowhere that we know, where there is no route.
+type Wanted = (Ipv4Net, Option<NextHopKey>);
+
+impl Agent {
+    async fn serve(mut self) -> Result<()> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut news = News::everything();
+        loop {
+            let outcome = self.synchronize(news).await;
+            let retry = outcome.is_err().then(|| Instant::now() + RETRY);
+            self.say(outcome);
+            news = select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                news = self.kernel.next(retry) => news?,
+            };
+            if retry.is_some() {
+                news.dirty = Dirty::everything();
+            }
+        }
+        info!("stopping; the dataplane stays");
+        Ok(())
+    }
+
+    /// Says when it comes to be in sync, and why it is not: once, not with every attempt.
+    fn say(&mut self, outcome: Result<()>) {
+        let state = outcome.map_err(|error| format!("{error:#}"));
+        if self.state.as_ref() == Some(&state) {
+            return;
+        }
+        match &state {
+            Ok(()) => {
+                super::remove_other_versions(&self.pins);
+                info!("in sync");
+            }
+            Err(error) => error!("cannot synchronize, trying again: {error}"),
+        }
+        self.state = Some(state);
+    }
+
+    /// Brings the maps and programs to what the mirror now says.
+    async fn synchronize(&mut self, news: News) -> Result<()> {
+        let dirty = self.find_stages(news.dirty);
+        let known = self.destinations.len();
+        let wanted = self.wanted(&dirty);
+        let ways_changed = dirty.ways || dirty.underlays || self.destinations.len() != known;
+        if ways_changed {
+            self.find_ways(dirty.underlays).await?;
+        }
+        let mut changes = Changes::default();
+        let mut programs = Ok(());
+        if ways_changed || dirty.node {
+            let mirrored = self.mirrored();
+            changes += self.reconciler.write_tables(&mirrored.tables)?;
+            programs = self.attach(&mirrored).await;
+        }
+        let routes = self.write_routes(&wanted, dirty.every_prefix);
+        let forgotten = self.destinations.sweep();
+        if ways_changed || dirty.node || forgotten {
+            self.ways = mirror::ways(&self.kernel.fib, &self.destinations);
+            let tables = self.mirrored().tables;
+            changes += self.reconciler.write_tables(&tables)?;
+            changes += self.reconciler.sweep_tables(&tables)?;
+        }
+        changes += routes?;
+        if !changes.is_empty() {
+            debug!(changes.written, changes.removed, "tables written");
+        }
+        programs
+    }
+
+    /// A program that cannot be attached does not keep pods from being asked for.
+    async fn attach(&mut self, mirrored: &Mirrored) -> Result<()> {
+        let attached = self
+            .programs
+            .attach(&self.netlink, &mirrored.attachments, &mirrored.xdp)
+            .await;
+        for pod in &mirrored.unresolved {
+            debug!(address = %pod.address, "asking the kernel to resolve a pod");
+            self.netlink
+                .resolve_neighbour(pod.ifindex, pod.address)
+                .await?;
+        }
+        attached
+    }
+
+    /// What the rules come to depends on the pods that there are.
+    fn find_stages(&mut self, mut dirty: Dirty) -> Dirty {
+        if dirty.node {
+            let fib = &mut self.kernel.fib;
+            fib.set_pods(&mirror::pod_addresses(fib));
+            dirty.every_prefix |= fib.take_dirty().every_prefix;
+        }
+        dirty
+    }
+
+    /// Where the prefixes lead that have to be looked at, all of them if need be.
+    fn wanted(&mut self, dirty: &Dirty) -> Vec<Wanted> {
+        let fib = &self.kernel.fib;
+        let destinations = &mut self.destinations;
+        let mut want = |prefix: Ipv4Net| {
+            let destination = fib.destination(prefix);
+            (
+                prefix,
+                destination.map(|destination| destinations.key(destination)),
+            )
+        };
+        if !dirty.every_prefix {
+            return dirty.prefixes.iter().map(|prefix| want(*prefix)).collect();
+        }
+        let mut wanted: Vec<Wanted> = fib.prefixes().map(&mut want).collect();
+        let gone = self
+            .reconciler
+            .prefixes()
+            .filter(|prefix| !fib.has_prefix(*prefix));
+        wanted.extend(gone.map(|prefix| (prefix, None)));
+        // A prefix may be in several tables.
+        wanted.sort_unstable_by_key(|(prefix, _)| *prefix);
+        wanted.dedup();
+        wanted
+    }
+
+    /// Finds out how the destinations are reached; asks for the ways between nodes where that is
+    /// needed.
+    async fn find_ways(&mut self, underlays_too: bool) -> Result<()> {
+        let destinations = self.destinations.iter();
+        let vias = destinations.flat_map(|(_, destination)| mirror::vias(destination));
+        let remotes = self.kernel.fib.remotes(vias);
+        let are_known = remotes
+            .iter()
+            .all(|remote| self.kernel.fib.has_underlay(*remote));
+        if underlays_too || !are_known {
+            self.kernel.read_underlays(remotes).await?;
+        }
+        self.ways = mirror::ways(&self.kernel.fib, &self.destinations);
+        Ok(())
+    }
+
+    fn mirrored(&mut self) -> Mirrored {
+        let fib = &self.kernel.fib;
+        let pods = mirror::pods(fib);
+        self.uplinks.retain(|index| fib.links().contains_key(index));
+        let used = mirror::uplinks(&self.config, fib, &self.ways);
+        self.uplinks.extend(used.iter().map(|link| link.index));
+        let uplinks: Vec<_> = self
+            .uplinks
+            .iter()
+            .filter_map(|index| fib.links().get(index))
+            .collect();
+        mirror::mirrored(&self.config, fib, &pods, &uplinks, &self.ways)
+    }
+
+    /// Writes where prefixes lead. Those that contain others come first, so that none is missing
+    /// under a longer one; what fails does not keep the rest from being done.
+    fn write_routes(&mut self, wanted: &[Wanted], are_all: bool) -> Result<Changes> {
+        let mut changes = Changes::default();
+        let mut failed = None;
+        if are_all {
+            self.destinations.recount();
+        }
+        for (prefix, key) in wanted {
+            let moved = match self.reconciler.route(*prefix, *key) {
+                Ok(moved) => moved,
+                Err(error) => {
+                    failed.get_or_insert(error);
+                    continue;
+                }
+            };
+            if let Some(Some(old)) = moved.filter(|_| !are_all) {
+                self.destinations.release(old);
+            }
+            if let Some(key) = key.filter(|_| are_all || moved.is_some()) {
+                self.destinations.take(key);
+            }
+            if moved.is_some() {
+                changes.written += usize::from(key.is_some());
+                changes.removed += usize::from(key.is_none());
+            }
+        }
+        failed.map_or(Ok(changes), Err)
+    }
+}

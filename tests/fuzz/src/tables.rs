@@ -1,7 +1,7 @@
 //! Tables as an agent might write them, and as it never would.
 
 use dataplane_common::{
-    abi::{Addr, Config, Endpoint, NextHop, NextHopKind, Peer, Workload, flags},
+    abi::{Addr, Config, Endpoint, NextHop, NextHopKind, Peer, WAYS, Workload, flags},
     memory::MemoryTables,
 };
 
@@ -21,7 +21,18 @@ pub fn tables(choices: &mut Choices, around: &Surroundings) -> MemoryTables {
     }
     for _ in 0..choices.of(&[8, 7, 6, 5, 4, 2, 1, 0]) {
         let (length, network) = prefix(choices);
-        let next_hop = next_hop(choices, around, config.node);
+        let next_hop = if choices.mostly() {
+            next_hop(choices, around, config.node)
+        } else {
+            let entry = choices.of(&[0, 1, u16::MAX >> 1]);
+            let ways = ways(choices, around, config.node);
+            tables.multipaths.insert(entry, ways);
+            NextHop {
+                kind: NextHopKind::Multipath as u8,
+                entry,
+                ..NextHop::default()
+            }
+        };
         tables.routes.insert((length, network), next_hop);
     }
     for _ in 0..choices.of(&[6, 5, 4, 3, 2, 1, 0]) {
@@ -52,7 +63,7 @@ fn config(choices: &mut Choices, around: &Surroundings) -> Config {
         flags: choices.of(&[0, flags::WORKLOAD_TUNNELS])
             | choices.of(&[0, 0, flags::VXLAN_CHECKSUM])
             | choices.of(&[0, 0, flags::INHERIT_DSCP]),
-        carrier: 7,
+        carrier: choices.of(&[7, 7, 0]),
         vxlan_port: choices.of(&[4789_u16, 4789, 8472, 53]).to_be_bytes(),
         vtep_mac: addresses::mac(choices, around),
         gateways: [
@@ -85,25 +96,41 @@ fn prefix(choices: &mut Choices) -> (u8, Addr) {
     (length, addresses::within(address, length, [0; 4]))
 }
 
+/// What is at the places of a next hop with many ways.
+fn ways(choices: &mut Choices, around: &Surroundings, node: Addr) -> [NextHop; WAYS] {
+    let ways: [_; 3] = std::array::from_fn(|_| next_hop(choices, around, node));
+    let order: [u8; WAYS] = choices.bytes();
+    order.map(|way| ways[usize::from(way) % ways.len()])
+}
+
 fn next_hop(choices: &mut Choices, around: &Surroundings, node: Addr) -> NextHop {
     /// A kind that nobody has defined.
-    const UNKNOWN: u8 = 6;
+    const UNKNOWN: u8 = 7;
+    /// Without ways; and no way has many itself.
+    const MULTIPATH: u8 = NextHopKind::Multipath as u8;
+    const DIRECT: u8 = NextHopKind::Direct as u8;
+    let kind = match choices.below(16) {
+        0..=2 => NextHopKind::Local as u8,
+        3..=5 => DIRECT,
+        6..=9 => NextHopKind::Ipip as u8,
+        10..=13 => NextHopKind::Vxlan as u8,
+        14 => NextHopKind::Blackhole as u8,
+        _ => choices.of(&[0, UNKNOWN, MULTIPATH]),
+    };
     NextHop {
-        kind: match choices.below(16) {
-            0..=2 => NextHopKind::Local as u8,
-            3..=5 => NextHopKind::Direct as u8,
-            6..=9 => NextHopKind::Ipip as u8,
-            10..=13 => NextHopKind::Vxlan as u8,
-            14 => NextHopKind::Blackhole as u8,
-            _ => choices.of(&[0, UNKNOWN]),
-        },
+        kind,
         mtu: mtu(choices),
         ifindex: if choices.mostly() {
             around.uplink.index
         } else {
             choices.of(&[0, 1, 250])
         },
-        peer: addresses::node(choices),
+        // By a router, who knows where to.
+        peer: if kind == DIRECT && choices.rarely() {
+            [0; 4]
+        } else {
+            addresses::node(choices)
+        },
         gateway: match choices.below(8) {
             0..=3 => around.resolved,
             4..=6 => around.unresolved,

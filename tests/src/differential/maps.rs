@@ -1,11 +1,14 @@
 //! The maps of a node, written and read by us.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Range};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use aya::maps::{Map, MapData, PerCpuArray};
 use dataplane_common::{
-    abi::{Addr, Config, Counter, Endpoint, Hook, NextHop, Peer, Workload, counter_index, maps},
+    abi::{
+        Addr, Config, Counter, Endpoint, Hook, MAX_NEXT_HOPS, Multipath, NextHop, NextHopKind,
+        Peer, WAYS, Workload, counter_index, maps,
+    },
     memory::MemoryTables,
     reason::Reason,
 };
@@ -26,6 +29,7 @@ pub(super) struct Maps {
     routes: RouteMap,
     live: BpfArray<u32>,
     next_hops: BpfArray<NextHop>,
+    multipaths: BpfArray<Multipath>,
     endpoints: BpfHash<Addr, Endpoint>,
     workloads: BpfHash<u32, Workload>,
     peers: BpfHash<Addr, Peer>,
@@ -43,6 +47,7 @@ impl Maps {
             routes: RouteMap::open_routes(&pins)?,
             live: BpfArray::open_array(&pins, maps::NEXT_HOP_LIVE)?,
             next_hops: BpfArray::open_array(&pins, maps::NEXT_HOPS)?,
+            multipaths: BpfArray::open_array(&pins, maps::MULTIPATHS)?,
             endpoints: BpfHash::open_hash(&pins, maps::ENDPOINTS)?,
             workloads: BpfHash::open_hash(&pins, maps::WORKLOADS)?,
             peers: BpfHash::open_hash(&pins, maps::PEERS)?,
@@ -61,14 +66,32 @@ impl Maps {
         for prefix in old.routes.keys() {
             self.routes.remove(&net(*prefix)?)?;
         }
-        for (id, (prefix, next_hop)) in (0..).zip(&new.routes) {
-            let live = id % 2;
-            self.next_hops.set(id * 2 + live, *next_hop)?;
-            self.next_hops.set(id * 2 + 1 - live, SPARE)?;
-            self.live.set(id, live)?;
+        let mut ids = 0..MAX_NEXT_HOPS - 1;
+        for (prefix, next_hop) in &new.routes {
+            let id = self.add(&mut ids, *next_hop)?;
             self.routes.insert(&net(*prefix)?, &id)?;
         }
+        for (entry, ways) in &new.multipaths {
+            let mut multipath = Multipath::default();
+            for (place, way) in multipath.ways.iter_mut().zip(ways) {
+                *place = self.add(&mut ids, *way)?.try_into()?;
+            }
+            self.multipaths.set((*entry).into(), multipath)?;
+        }
         Ok(())
+    }
+
+    /// Gives a next hop the next number.
+    fn add(&mut self, ids: &mut Range<u32>, next_hop: NextHop) -> Result<u32> {
+        let id = ids.next().context("too many next hops")?;
+        let live = id % 2;
+        self.next_hops.set(id * 2 + live, next_hop)?;
+        self.next_hops.set(id * 2 + 1 - live, SPARE)?;
+        self.live.set(id, live)?;
+        if next_hop.kind() == Some(NextHopKind::Multipath) {
+            self.multipaths.set(next_hop.entry.into(), NO_WAYS)?;
+        }
+        Ok(id)
     }
 
     /// What was counted, which is likely `hook`'s for `reason`: then nothing else is looked at.
@@ -127,6 +150,11 @@ const SPARE: NextHop = NextHop {
     source: [0xff; 4],
     vtep_mac: [0xff; 6],
     entry: 0,
+};
+
+/// What a multipath has for which the tables have nothing: a number that no next hop has.
+const NO_WAYS: Multipath = Multipath {
+    ways: [(MAX_NEXT_HOPS - 1) as u16; WAYS],
 };
 
 fn replace<K: Ord, V: PartialEq>(

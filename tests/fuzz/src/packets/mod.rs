@@ -141,7 +141,12 @@ fn from_uplink(choices: &mut Choices, tables: &MemoryTables, interface: Interfac
     let packet = match choices.below(16) {
         0 => return frames::other(choices, interface),
         1..=4 => {
-            let is_direct = |hop: &NextHop| hop.kind() == Some(NextHopKind::Direct);
+            let is_direct = |hop: &NextHop| {
+                matches!(
+                    hop.kind(),
+                    Some(NextHopKind::Direct | NextHopKind::Multipath)
+                )
+            };
             let source = addresses::routed(choices, tables, is_direct);
             let destination = addresses::endpoint(choices, tables);
             ip::packet(choices, tables, source, destination)
@@ -169,8 +174,11 @@ fn from_carrier(choices: &mut Choices, tables: &MemoryTables, interface: Interfa
     frames::ethernet(choices, interface, &packet)
 }
 
+/// Whether it leads to others, or its ways might.
 fn is_remote(next_hop: &NextHop) -> bool {
-    next_hop.kind().is_some_and(NextHopKind::is_remote)
+    next_hop
+        .kind()
+        .is_some_and(|kind| kind.is_remote() || kind == NextHopKind::Multipath)
 }
 
 /// Where a frame on the carrier comes from.

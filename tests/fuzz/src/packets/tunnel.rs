@@ -6,7 +6,7 @@ use dataplane_common::{
 };
 use etherparse::{EtherType, Ethernet2Header, IpNumber, UdpHeader};
 
-use super::ip;
+use super::{ip, is_remote};
 use crate::{addresses, choices::Choices};
 
 /// What a peer sends to this node.
@@ -46,8 +46,9 @@ pub(super) fn inner(choices: &mut Choices, tables: &MemoryTables, peer: Option<A
     let source = match peer {
         Some(peer) if choices.rarely() => peer,
         _ => addresses::routed(choices, tables, |hop| {
-            peer.is_none_or(|peer| hop.peer == peer)
-                && hop.kind().is_some_and(NextHopKind::is_remote)
+            // Whose the source is, of these two no route tells.
+            let may_be = |peer| hop.peer == peer || hop.peer == [0; 4];
+            peer.is_none_or(may_be) && is_remote(hop)
         }),
     };
     let destination = match choices.below(8) {

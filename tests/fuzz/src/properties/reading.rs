@@ -106,6 +106,15 @@ pub(super) fn route(tables: &MemoryTables, address: Addr) -> Option<&NextHop> {
     Some(next_hop)
 }
 
+/// The next hops that one may stand for: itself, or what is at its places, in their order.
+pub(super) fn ways<'t>(tables: &'t MemoryTables, next_hop: &'t NextHop) -> &'t [NextHop] {
+    if next_hop.kind != 6 {
+        return std::slice::from_ref(next_hop);
+    }
+    let ways = tables.multipaths.get(&next_hop.entry);
+    ways.map_or(&[], |ways| ways)
+}
+
 /// The kind of [`route`].
 pub(super) fn kind(tables: &MemoryTables, address: Addr) -> Option<NextHopKind> {
     route(tables, address)?.kind()

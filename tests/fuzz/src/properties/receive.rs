@@ -1,7 +1,7 @@
 //! What reaches this node: its pods, and, out of a tunnel, its stack.
 
 use dataplane_common::{
-    abi::{Endpoint, Hook, NextHopKind},
+    abi::{Endpoint, Hook, NextHop, NextHopKind},
     decide::{Arrival, Decap},
     packet::Tunnel,
     reason::Action,
@@ -29,7 +29,10 @@ pub(super) fn delivered(run: &Run, endpoint: &Endpoint, arrival: Arrival) {
             assert_eq!(run.case.hook, Hook::FromUplink);
             let packet = &run.before[ETHERNET..];
             let (header, _) = reading::ipv4(packet);
-            let kind = reading::kind(run.tables, header.source);
+            let route = reading::route(run.tables, header.source).expect("a route");
+            let kind = reading::ways(run.tables, route)
+                .first()
+                .and_then(NextHop::kind);
             assert_eq!(kind, Some(NextHopKind::Direct), "not by a direct route");
             assert_ne!(header.destination, run.config().node);
             (packet, reading::tos(&header))
@@ -68,6 +71,7 @@ pub(super) fn delivered(run: &Run, endpoint: &Endpoint, arrival: Arrival) {
 pub(super) fn injected(run: &Run, decap: Option<Decap>) {
     assert_eq!(run.case.hook, Hook::FromUplink);
     assert_eq!(run.outcome.action, Action::Forward);
+    assert_ne!(run.config().carrier, 0, "injected into nothing");
     let vtep = run.config().vtep_mac;
     assert_eq!(reading::ethernet(run.after), (vtep, vtep, EtherType::IPV4));
     let after = &run.after[ETHERNET..];

@@ -56,13 +56,12 @@ pub(super) fn holds(run: &Run, sent: &Send) {
 pub(super) fn detoured(run: &Run) {
     assert_eq!(run.case.hook, Hook::FromStack);
     assert_eq!(run.outcome.action, Action::Forward);
+    assert_ne!(run.config().carrier, 0, "by a detour over nothing");
     let (header, _) = reading::ipv4(&run.before[ETHERNET..]);
-    let next_hop = reading::route(run.tables, header.destination).expect("a route");
-    routed(run, next_hop);
-    assert!(
-        !run.around.is_resolved(next_hop),
-        "there was nothing to wait for"
-    );
+    let route = reading::route(run.tables, header.destination).expect("a route");
+    let mut ways = reading::ways(run.tables, route).iter();
+    let waiting = ways.find(|way| !run.around.is_resolved(way) && fits(run, way));
+    routed(run, waiting.expect("something to wait for"));
     let vtep = run.config().vtep_mac;
     assert_eq!(reading::ethernet(run.after), (vtep, vtep, EtherType::IPV4));
     same(&run.after[ETHERNET..], &run.before[ETHERNET..]);
@@ -93,13 +92,10 @@ fn routed<'r>(run: &Run<'r>, next_hop: &NextHop) -> (Ipv4Header, &'r [u8]) {
         packet: frame,
     } = run.case;
     let (header, packet) = reading::ipv4(&run.before[ETHERNET..]);
-    assert_eq!(
-        reading::route(run.tables, header.destination),
-        Some(next_hop)
-    );
+    let route = reading::route(run.tables, header.destination).expect("a route");
+    assert!(reading::ways(run.tables, route).contains(next_hop));
     assert!(!frame.vlan_tag, "sent, though tagged");
-    let length = reading::length_on_wire(&run.before[ETHERNET..], frame.gso_size);
-    assert!(length <= next_hop.mtu.into(), "longer than the path's MTU");
+    assert!(fits(run, next_hop), "longer than the path's MTU");
     match hook {
         Hook::FromWorkload => {
             assert!(frame.to_interface, "routed, though for another station");
@@ -127,6 +123,11 @@ fn routed<'r>(run: &Run<'r>, next_hop: &NextHop) -> (Ipv4Header, &'r [u8]) {
         Hook::FromUplink | Hook::XdpUplink => panic!("from the wire to the wire"),
     }
     (header, packet)
+}
+
+fn fits(run: &Run, next_hop: &NextHop) -> bool {
+    let gso_size = run.case.packet.gso_size;
+    reading::length_on_wire(&run.before[ETHERNET..], gso_size) <= next_hop.mtu.into()
 }
 
 /// The DSCP that a kernel's device would write with this `tos`.

@@ -31,6 +31,13 @@ pub(super) fn changes_nothing_but_the_place(run: &Run, left: MemoryPacket) {
         "by XDP first, and by traffic control alone"
     );
     same(&bytes, &expected_bytes);
+    let config = run.tables.config.unwrap_or_default();
+    if run.outcome.reason == Reason::TakenOut && config.carrier == 0 {
+        assert!(
+            matches!(reason, Reason::ReceivedIpip | Reason::ReceivedVxlan),
+            "opened for nobody, and no carrier is there"
+        );
+    }
 }
 
 fn by_traffic_control(run: &Run, packet: MemoryPacket) -> (Reason, Vec<u8>) {

@@ -292,7 +292,7 @@ fn the_longest_prefix_decides() {
 #[test]
 fn a_next_hop_that_nobody_wrote_is_the_stacks() {
     let mut tables = tables(HERE);
-    for kind in [0, 6, 255] {
+    for kind in [0, 7, 255] {
         let unset = NextHop {
             kind,
             ..next_hop(HERE, Mode::Ipip, THERE)

@@ -71,12 +71,17 @@ impl Maps {
             let id = self.add(&mut ids, *next_hop)?;
             self.routes.insert(&net(*prefix)?, &id)?;
         }
+        let mut multipaths = Vec::new();
         for (entry, ways) in &new.multipaths {
             let mut multipath = Multipath::default();
             for (place, way) in multipath.ways.iter_mut().zip(ways) {
                 *place = self.add(&mut ids, *way)?.try_into()?;
             }
-            self.multipaths.set((*entry).into(), multipath)?;
+            multipaths.push((*entry, multipath));
+        }
+        // Last: with each that has none it was said that it has none.
+        for (entry, multipath) in multipaths {
+            self.multipaths.set(entry.into(), multipath)?;
         }
         Ok(())
     }

@@ -41,7 +41,8 @@ pub struct Bench {
 
 /// What there is only where the programs are attached.
 struct Attached {
-    _agent: Agent,
+    /// Where one has the node's carrier to keep.
+    _agent: Option<Agent>,
     programs: Programs,
     pins: Pins,
     /// What [`Bench::fence`] by itself is counted as.
@@ -57,7 +58,12 @@ impl Bench {
     /// As [`Bench::with_programs`], and tunnels are opened by XDP.
     pub fn with_xdp(mode: Mode) -> Result<Self> {
         let bench = Self::with_agent(mode, "xdp: native\n")?;
-        let attached = bench.programs.as_ref();
+        bench.ensure_xdp()?;
+        Ok(bench)
+    }
+
+    fn ensure_xdp(&self) -> Result<()> {
+        let attached = self.programs.as_ref();
         ensure!(
             attached.is_some_and(|attached| {
                 let mut hooks = attached.fence.keys().map(|(hook, _)| hook);
@@ -65,7 +71,7 @@ impl Bench {
             }),
             "there is no XDP on the uplink"
         );
-        Ok(bench)
+        Ok(())
     }
 
     /// `config` is what the agent's configuration has besides.
@@ -75,6 +81,36 @@ impl Bench {
         let config = node.agent_config() + config;
         let agent = Agent::start(node, &config, &set_up::cluster(mode))?;
         node.wait_resolved()?;
+        Self::of_programs(lab, Some(agent))
+    }
+
+    /// A node with the programs and without a carrier, where all else is as Calico sets it up.
+    pub fn without_carrier(mode: Mode) -> Result<Self> {
+        Self::without_carrier_with(mode, "xdp: off\n")
+    }
+
+    /// As [`Bench::without_carrier`], and tunnels are opened by XDP.
+    pub fn without_carrier_with_xdp(mode: Mode) -> Result<Self> {
+        let bench = Self::without_carrier_with(mode, "xdp: native\n")?;
+        bench.ensure_xdp()?;
+        Ok(bench)
+    }
+
+    fn without_carrier_with(mode: Mode, config: &str) -> Result<Self> {
+        let lab = set_up::lab()?;
+        let node = lab.node(NAMES[0]);
+        let config = node.agent_config() + config;
+        // It loads and attaches the programs, fills the maps, and ends.
+        let agent = Agent::start(node, &config, &set_up::cluster(mode))?;
+        node.wait_resolved()?;
+        drop(agent);
+        set_up::take_carrier(node)?;
+        set_up::be_calicos(node, mode)?;
+        Self::of_programs(lab, None)
+    }
+
+    fn of_programs(lab: Lab, agent: Option<Agent>) -> Result<Self> {
+        let node = lab.node(NAMES[0]);
         let attached = Attached {
             _agent: agent,
             programs: Programs::load(node)?,

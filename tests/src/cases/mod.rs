@@ -36,7 +36,7 @@ use packets::{forwarded, on_wire, to_p0};
 use world::{NODE, PEER};
 
 pub use bench::Bench;
-pub use play::{Outcome, play_kernel, play_live, play_run};
+pub use play::{Outcome, play_kernel, play_live, play_run, play_without_carrier};
 pub use world::{Kernel, World};
 
 /// Where frames go into the node under test, and come out of it.

@@ -33,6 +33,27 @@ pub fn play_live(bench: &Bench, case: &Case) -> Result<Outcome> {
     Ok(outcome)
 }
 
+/// Plays a case on a node with the programs and without a carrier. What they carry on or drop is as
+/// with one; what they leave, the kernel treats as it would without them, and from its devices on
+/// they neither see nor count it.
+pub fn play_without_carrier(bench: &Bench, case: &Case) -> Result<Outcome> {
+    let (emitted, counted) = bench.play(case)?;
+    let of_carrier =
+        |(hook, _): &(Hook, Reason)| matches!(hook, Hook::FromStack | Hook::FromCarrier);
+    let mut expected_counts = case.counted.clone();
+    expected_counts.retain(|counted| !of_carrier(counted));
+    let mut left = expected_counts
+        .iter()
+        .filter(|(_, reason)| reason.action() == Action::Stack);
+    let expected = match &case.kernel {
+        Some((_, by_kernel)) if left.next().is_some() => by_kernel,
+        _ => &case.emitted,
+    };
+    let mut outcome = compare(expected, &emitted);
+    outcome.extend(compare_counts(&expected_counts, &without_xdp(counted)));
+    Ok(outcome)
+}
+
 /// What would be counted without XDP: it drops what the program behind it would, which sees all the
 /// rest.
 fn without_xdp(counted: Counts) -> Counts {

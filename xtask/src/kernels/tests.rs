@@ -25,6 +25,7 @@ const PAIR: &str = "pair";
 const QUICK: &[(&str, &[&str])] = &[
     ("verifier", &[]),
     ("cases", &[]),
+    ("no_carrier", &[]),
     (
         "modes",
         &[

@@ -34,6 +34,7 @@ pub mod frames;
 mod lab;
 mod mac;
 mod netns;
+mod no_carrier;
 pub mod offloads;
 mod pair;
 pub mod paths;
@@ -53,6 +54,7 @@ pub use frames::Ip;
 pub use lab::{Lab, Node, NodeSpec, Pod};
 pub use mac::Mac;
 pub use netns::NetNs;
+pub use no_carrier::take_carrier;
 pub use pair::{Pair, Side};
 pub use traffic::{
     DatagramOptions, DatagramReport, PingOptions, PingReport, Pinging, RoundTrip, TcpOptions,

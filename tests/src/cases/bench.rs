@@ -19,7 +19,9 @@ use super::{
     Case, Frames, Kernel, Port, set_up,
     world::{NAMES, NODE, P0, P1},
 };
-use crate::{Agent, Lab, Mac, Mode, PacketSocket, frames, patient, programs::Programs};
+use crate::{
+    Agent, Lab, Mac, Mode, PacketSocket, frames, patient, programs::Programs, take_carrier,
+};
 
 /// How long an answer of the node's stack may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -103,8 +105,7 @@ impl Bench {
         // It loads and attaches the programs, fills the maps, and ends.
         let agent = Agent::start(node, &config, &set_up::cluster(mode))?;
         node.wait_resolved()?;
-        drop(agent);
-        set_up::take_carrier(node)?;
+        take_carrier(node, agent)?;
         set_up::be_calicos(node, mode)?;
         Self::of_programs(lab, None)
     }

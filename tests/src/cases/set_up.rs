@@ -4,8 +4,6 @@ use std::fs;
 use std::net::Ipv4Addr;
 
 use anyhow::{Context as _, Result, ensure};
-use dataplane_common::abi::{self, maps};
-use dataplane_user::dataplane::{BpfArray, Pins};
 use ipnet::Ipv4Net;
 
 use super::{
@@ -119,23 +117,6 @@ pub(super) fn cluster(mode: Mode) -> String {
          - {{ cidr: {LENT}/32, node: {other} }}\n\
          - {{ cidr: {blackhole}, blackhole: true }}\n"
     )
-}
-
-/// Takes the carrier and the routes of an agent that has ended, and leaves its programs: what they do
-/// not deliver is then for the kernel's own devices.
-pub(super) fn take_carrier(node: &Node) -> Result<()> {
-    let mut config = BpfArray::<abi::Config>::open_array(&Pins::new(node.pins()), maps::CONFIG)?;
-    let known = config.get(0)?;
-    config.set(
-        0,
-        abi::Config {
-            carrier: 0,
-            ..known
-        },
-    )?;
-    node.ns().exec("ip route flush proto 117")?;
-    node.ns().exec("ip link delete underpass0")?;
-    Ok(())
 }
 
 /// What the same cluster is on a node of Calico's.

@@ -296,14 +296,14 @@ fn endpoints(snapshot: &Snapshot) -> Vec<EndpointRow> {
 }
 
 fn peers(snapshot: &Snapshot) -> Vec<PeerRow> {
+    let next_hops = snapshot.next_hops();
     snapshot
         .tables
         .peers
         .iter()
         .map(|(address, peer)| {
-            let routes: Vec<NextHop> = snapshot
-                .routes
-                .values()
+            let routes: Vec<NextHop> = next_hops
+                .iter()
                 .filter(|next_hop| next_hop.peer == *address)
                 .copied()
                 .collect();

@@ -6,7 +6,7 @@ mod tests;
 use std::net::Ipv4Addr;
 
 use dataplane_common::{
-    abi::{Addr, Config, Hook, NextHop, NextHopKind},
+    abi::{Addr, Config, Hook, NextHop, NextHopKind, WAYS},
     checksum,
     decide::{self, Arrival, Origin, Send, Verdict},
     headers::{self, ETHERNET_LEN, ETHERTYPE_IPV4, EthernetHeader, IPV4_LEN},
@@ -93,11 +93,12 @@ impl<'s> Story<'s> {
             ));
             self.look_up("destination", destination);
             let verdict = decide::from_workload(&packet, tables, endpoint.ifindex);
+            self.choose(destination, &verdict);
             return Some((Hook::FromWorkload, verdict));
         }
 
         self.look_up("source", source);
-        let origin = tables.route(source);
+        let origin = tables.route(source).map(|hop| self.first_way(hop));
         let is_remote = origin.is_some_and(|hop| hop.kind().is_some_and(NextHopKind::is_remote));
         if let (true, Some(origin)) = (is_remote, origin) {
             // A node sends to what it has no route for, such as a node's own address, by its stack.
@@ -112,7 +113,8 @@ impl<'s> Story<'s> {
             self.say(format!("{} is this node's own", Ipv4Addr::from(source)));
             self.look_up("destination", destination);
             let kind = tables.route(destination).and_then(NextHop::kind);
-            if matches!(kind, Some(NextHopKind::Ipip | NextHopKind::Vxlan)) {
+            let is_tunnelled = matches!(kind, Some(NextHopKind::Ipip | NextHopKind::Vxlan));
+            if is_tunnelled && config.carrier != 0 {
                 self.say("the stack routes it to the carrier");
                 return Some((
                     Hook::FromStack,
@@ -169,17 +171,41 @@ impl<'s> Story<'s> {
             return;
         };
         let prefix = format!("{}/{length}", Ipv4Addr::from(network));
-        let kind = rows::kind(next_hop);
-        let is_remote = next_hop.kind().is_some_and(NextHopKind::is_remote);
-        self.say(if is_remote {
-            format!(
-                "{role} {shown} matches {prefix}: {kind} to {}, MTU {}",
-                Ipv4Addr::from(next_hop.peer),
-                next_hop.mtu
-            )
-        } else {
-            format!("{role} {shown} matches {prefix}: {kind}")
-        });
+        let to = match rows::ways(next_hop, &self.snapshot.tables) {
+            ways if ways.is_empty() => described(next_hop),
+            ways => {
+                let ways = ways
+                    .iter()
+                    .map(|(way, share)| format!("for {share} of {WAYS} flows {}", described(way)));
+                format!("multipath, {}", ways.collect::<Vec<_>>().join(", "))
+            }
+        };
+        self.say(format!("{role} {shown} matches {prefix}: {to}"));
+    }
+
+    /// Of a next hop with many ways the first, which stands for the others where there is no flow to
+    /// choose by.
+    fn first_way(&self, next_hop: &'s NextHop) -> &'s NextHop {
+        match next_hop.kind() {
+            Some(NextHopKind::Multipath) => self.snapshot.tables.way(next_hop, 0),
+            _ => None,
+        }
+        .unwrap_or(next_hop)
+    }
+
+    /// Says by which of the ways to `destination` a packet is sent, if there are many.
+    fn choose(&mut self, destination: Addr, verdict: &Verdict) {
+        let kind = self
+            .snapshot
+            .tables
+            .route(destination)
+            .and_then(NextHop::kind);
+        if let (Some(NextHopKind::Multipath), Verdict::Send(send)) = (kind, verdict) {
+            self.say(format!(
+                "this flow, without ports, takes {}; one with ports may take another way",
+                described(send.next_hop)
+            ));
+        }
     }
 
     fn conclude(&mut self, hook: Hook, verdict: &Verdict) {
@@ -210,6 +236,20 @@ impl<'s> Story<'s> {
     fn say(&mut self, step: impl Into<String>) {
         self.steps.push(step.into());
     }
+}
+
+/// A next hop by its kind, and, where that leads to another node, where to.
+fn described(next_hop: &NextHop) -> String {
+    let kind = rows::kind(next_hop);
+    if !next_hop.kind().is_some_and(NextHopKind::is_remote) {
+        return kind.to_owned();
+    }
+    let to = if next_hop.peer == Addr::default() {
+        next_hop.gateway
+    } else {
+        next_hop.peer
+    };
+    format!("{kind} to {}, MTU {}", Ipv4Addr::from(to), next_hop.mtu)
 }
 
 fn sent(send: &Send) -> String {

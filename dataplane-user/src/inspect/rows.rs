@@ -79,7 +79,10 @@ impl RouteRow {
             gateway,
             interface,
             mtu,
-            ways: ways(next_hop, tables),
+            ways: ways(next_hop, tables)
+                .iter()
+                .map(|(way, share)| WayRow::new(*share, way))
+                .collect(),
         }
     }
 }
@@ -100,8 +103,8 @@ impl WayRow {
     }
 }
 
-/// The ways of a next hop that has many, in the order of their places.
-fn ways(next_hop: &NextHop, tables: &MemoryTables) -> Vec<WayRow> {
+/// The ways of a next hop that has many, in the order of their places, and at how many each is.
+pub(super) fn ways(next_hop: &NextHop, tables: &MemoryTables) -> Vec<(NextHop, usize)> {
     if next_hop.kind() != Some(NextHopKind::Multipath) {
         return Vec::new();
     }
@@ -113,9 +116,7 @@ fn ways(next_hop: &NextHop, tables: &MemoryTables) -> Vec<WayRow> {
             None => ways.push((*way, 1)),
         }
     }
-    ways.iter()
-        .map(|(way, share)| WayRow::new(*share, way))
-        .collect()
+    ways
 }
 
 impl Row for RouteRow {

@@ -11,6 +11,7 @@ use dataplane_common::{
 };
 use ipnet::Ipv4Net;
 
+use super::rows;
 use crate::dataplane::{BpfArray, BpfHash, BpfMap, Pins, RouteMap, Table};
 
 /// A copy of the maps that decisions look into.
@@ -55,6 +56,21 @@ impl Snapshot {
             peers: hash(pins, maps::PEERS)?,
         };
         Ok(Self { tables, routes })
+    }
+
+    /// The next hop of every route, or each of its ways where it has many.
+    #[must_use]
+    pub fn next_hops(&self) -> Vec<NextHop> {
+        let mut all = Vec::new();
+        for next_hop in self.routes.values() {
+            if next_hop.kind() == Some(NextHopKind::Multipath) {
+                let ways = rows::ways(next_hop, &self.tables);
+                all.extend(ways.iter().map(|(way, _)| *way));
+            } else {
+                all.push(*next_hop);
+            }
+        }
+        all
     }
 }
 

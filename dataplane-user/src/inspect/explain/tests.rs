@@ -497,3 +497,101 @@ fn the_packet_is_an_ordinary_echo_request() {
         .sum();
     assert_eq!(sum, 0xffff);
 }
+
+mod ways {
+    use super::*;
+
+    const ANYCAST: Addr = [10, 4, 4, 4];
+
+    /// As above, and two ways to one address, of which the second has three quarters.
+    fn snapshot() -> Snapshot {
+        let mut snapshot = super::snapshot();
+        let routes = &mut snapshot.tables.routes;
+        let first = routes[&(24, [10, 3, 2, 0])];
+        let second = NextHop {
+            peer: [192, 168, 2, 11],
+            ..first
+        };
+        let multipath = NextHop {
+            kind: NextHopKind::Multipath as u8,
+            entry: 5,
+            ..NextHop::default()
+        };
+        routes.insert((32, ANYCAST), multipath);
+        let ways = std::array::from_fn(|place| if place < 8 { first } else { second });
+        snapshot.tables.multipaths.insert(5, ways);
+        snapshot
+    }
+
+    const MATCHES: &str = "matches 10.4.4.4/32: multipath, for 8 of 32 flows vxlan to \
+                           192.168.2.10, MTU 1450, for 24 of 32 flows vxlan to 192.168.2.11, MTU \
+                           1450";
+
+    #[test]
+    fn from_a_pod_by_the_way_of_its_flow() {
+        let told = explain(&snapshot(), POD.into(), ANYCAST.into());
+        assert_eq!(told.steps[1], format!("destination 10.4.4.4 {MATCHES}"));
+        let way = told.steps[2].strip_prefix("this flow, without ports, takes vxlan to ");
+        let way = way
+            .and_then(|rest| rest.strip_suffix(", MTU 1450; one with ports may take another way"));
+        let peer = way.unwrap_or_else(|| panic!("{:?}", told.steps));
+        assert!(["192.168.2.10", "192.168.2.11"].contains(&peer), "{peer}");
+        let outer = format!("in an outer header 192.168.1.10 -> {peer} (50 bytes more), ");
+        assert!(told.steps[3].starts_with(&outer), "{:?}", told.steps);
+        assert_eq!(told.reason, Some("sent-vxlan"));
+    }
+
+    #[test]
+    fn from_where_many_ways_lead_nobody_can_say_who_sent_it() {
+        assert_told(
+            &snapshot(),
+            ANYCAST,
+            POD,
+            (Some("from_uplink"), "stack", Some("owner-unknown")),
+            &[
+                &format!("source 10.4.4.4 {MATCHES}"),
+                "it comes from 192.168.2.10 by vxlan",
+                "destination 10.0.1.2 matches 10.0.1.0/24: local",
+                "stack: in a tunnel, from an address whose one owner no route tells; the stack's",
+            ],
+        );
+    }
+}
+
+mod without_a_carrier {
+    use super::*;
+
+    fn snapshot() -> Snapshot {
+        let mut snapshot = super::snapshot();
+        let config = snapshot.tables.config.as_mut().unwrap();
+        config.carrier = 0;
+        snapshot
+    }
+
+    #[test]
+    fn what_is_for_the_stack_stays_in_its_tunnel() {
+        let told = explain(&snapshot(), VXLAN_POD.into(), TUNNEL_ADDRESS.into());
+        let last = told.steps.last().map(String::as_str);
+        assert_eq!(
+            last,
+            Some("stack: out of a tunnel, for this node's own stack")
+        );
+        assert_eq!((told.action, told.reason), ("stack", Some("for-host")));
+    }
+
+    #[test]
+    fn the_hosts_own_packets_pass_no_program() {
+        assert_told(
+            &snapshot(),
+            TUNNEL_ADDRESS,
+            VXLAN_POD,
+            (None, "stack", None),
+            &[
+                "source 10.0.1.1 matches 10.0.1.0/24: local",
+                "10.0.1.1 is this node's own",
+                "destination 10.3.2.2 matches 10.3.2.0/24: vxlan to 192.168.2.10, MTU 1450",
+                "no program sees it: it is the stack's alone",
+            ],
+        );
+    }
+}

@@ -158,6 +158,7 @@ const SPARE: NextHop = NextHop {
 };
 
 /// What a multipath has for which the tables have nothing: a number that no next hop has.
+#[allow(clippy::cast_possible_truncation)] // 16,383
 const NO_WAYS: Multipath = Multipath {
     ways: [(MAX_NEXT_HOPS - 1) as u16; WAYS],
 };

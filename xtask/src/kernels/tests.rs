@@ -26,6 +26,7 @@ const QUICK: &[(&str, &[&str])] = &[
     ("verifier", &[]),
     ("cases", &[]),
     ("no_carrier", &[]),
+    ("multipath", &[]),
     (
         "modes",
         &[

@@ -329,6 +329,7 @@ fn tables(around: &Surroundings) -> MemoryTables {
     MemoryTables {
         config: Some(config),
         routes: routes.map(|(pod, hop)| ((24, block(pod)), hop)).into(),
+        multipaths: [].into(),
         endpoints: pods
             .map(|(address, interface)| {
                 let endpoint = Endpoint {

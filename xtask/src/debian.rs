@@ -1,6 +1,11 @@
 //! Debian's packages.
 
-use std::{fs, process::Command};
+use std::{
+    fs, io,
+    os::unix::fs::symlink,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Context as _, Result, bail};
 use nix::unistd::geteuid;
@@ -9,6 +14,15 @@ use crate::{lookup, process};
 
 /// Where a system says what it is (os-release(5)).
 const OS_RELEASE: &str = "/etc/os-release";
+
+/// The packages that bring daemons, and what these are called: they are for the lab's namespaces.
+const DAEMONS: &[(&str, &str)] = &[("bird2", "bird"), ("frr", "frr")];
+
+/// What packages start their daemons with.
+const STARTERS: &[&str] = &["invoke-rc.d", "deb-systemd-invoke"];
+
+/// Where dpkg looks for programs unless told otherwise (apt.conf(5), `DPkg::Path`).
+const DPKG_PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Whether packages can be installed from here; the error says why not.
 pub(crate) fn can_install() -> Result<()> {
@@ -27,26 +41,66 @@ fn is_debian_12(os_release: &str) -> bool {
     has("ID=debian") && (has("VERSION_ID=\"12\"") || has("VERSION_ID=12"))
 }
 
-/// Installs `packages`, and removes none.
+/// Installs `packages`, and removes none. No daemon is started, then or with the machine.
 pub(crate) fn install(packages: &[&str]) -> Result<()> {
     let mut update = Command::new("apt-get");
     if let Err(error) = process::run(update.args(["-qq", "update"])) {
         // Some other, unreachable archive among the sources need not keep us from ours.
         println!("{error}; trying with the package lists that are here");
     }
-    process::run(&mut install_command(packages)).context(
+    // A policy-rc.d(8) would do as well, but might be there, and would stay if we were killed.
+    let path = format!("DPkg::Path={}:{DPKG_PATH}", idle_starters()?.display());
+    process::run(install_command(packages).args(["-o", &path])).context(
         "cannot install the packages. Those of the BPF toolchain are in Debian 12 with its \
          security archive, and conflict with its other Rust packages (rustc, rustup); where that \
          is in the way, any rustup toolchain on LLVM 22 with the component rust-src will do",
-    )
+    )?;
+    daemons(packages).try_for_each(|daemon| process::run(&mut disable_command(daemon)))
 }
 
-/// The command that [`install`] runs, for a user to run instead.
+/// A directory with namesakes of [`STARTERS`] that do nothing.
+fn idle_starters() -> Result<PathBuf> {
+    let directory = lookup::target_dir()?.join("idle-starters");
+    fs::create_dir_all(&directory)
+        .with_context(|| format!("cannot create {}", directory.display()))?;
+    for name in STARTERS {
+        let link = directory.join(name);
+        match symlink(Path::new("/bin/true"), &link) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(error).with_context(|| format!("cannot link {}", link.display()));
+            }
+            _ => {}
+        }
+    }
+    Ok(directory)
+}
+
+/// The command that does what [`install`] does, for a user to run instead.
 pub(crate) fn install_line(packages: &[&str]) -> String {
-    format!(
+    let mut line = format!(
         "apt-get update && {}",
         process::line(&install_command(packages))
-    )
+    );
+    for daemon in daemons(packages) {
+        line += &format!(
+            " && invoke-rc.d {daemon} stop && {}",
+            process::line(&disable_command(daemon))
+        );
+    }
+    line
+}
+
+/// The daemons that `packages` bring.
+fn daemons(packages: &[&str]) -> impl Iterator<Item = &'static str> {
+    let brought = DAEMONS.iter().filter(|(of, _)| packages.contains(of));
+    brought.map(|(_, daemon)| *daemon)
+}
+
+/// Has a daemon not start with the machine.
+fn disable_command(daemon: &str) -> Command {
+    let mut command = Command::new("update-rc.d");
+    command.args([daemon, "disable"]);
+    command
 }
 
 fn install_command(packages: &[&str]) -> Command {
@@ -63,7 +117,7 @@ fn install_command(packages: &[&str]) -> Command {
 
 #[cfg(test)]
 mod tests {
-    use super::is_debian_12;
+    use super::{install_line, is_debian_12};
 
     #[test]
     fn debian_12_is_told_from_its_neighbours() {
@@ -75,5 +129,14 @@ mod tests {
             "ID=ubuntu\nID_LIKE=debian\nVERSION_ID=\"12\"\n"
         ));
         assert!(!is_debian_12(""));
+    }
+
+    #[test]
+    fn whoever_installs_by_hand_is_told_how_to_keep_daemons_off() {
+        let line = install_line(&["frr", "iperf3"]);
+        assert!(line.contains("install --yes"), "{line}");
+        assert!(line.contains("&& invoke-rc.d frr stop && update-rc.d frr disable"));
+        assert!(!line.contains("bird"), "{line}");
+        assert!(!install_line(&["iperf3"]).contains("-rc.d"));
     }
 }

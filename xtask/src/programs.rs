@@ -7,7 +7,12 @@ use crate::{
 
 /// The programs as things to have.
 pub(crate) fn needs() -> Vec<Need> {
-    [&LINKER].into_iter().chain(LAB).map(need).collect()
+    [&LINKER]
+        .into_iter()
+        .chain(LAB)
+        .chain(ROUTERS)
+        .map(need)
+        .collect()
 }
 
 /// What the virtual machines of the kernel matrix take besides, as things to have.
@@ -20,7 +25,7 @@ pub(crate) fn fuzzer_needs() -> Vec<Need> {
     vec![need(&CXX)]
 }
 
-/// The names of the programs that the lab runs.
+/// The names of the programs that the lab runs, but for its routers.
 pub(crate) fn of_the_lab() -> impl Iterator<Item = &'static str> {
     LAB.iter().map(|program| program.name)
 }
@@ -103,6 +108,25 @@ const LAB: &[Program] = &[
         name: "sysctl",
         packages: &["procps"],
         why: "shows whether a node is as it was",
+    },
+];
+
+/// The routers that nodes of the lab run. Virtual machines have none: no kernel changes what they do.
+const ROUTERS: &[Program] = &[
+    Program {
+        name: "bird",
+        packages: &["bird2"],
+        why: "is a router that lab nodes run, as Calico's do",
+    },
+    Program {
+        name: "birdc",
+        packages: &["bird2"],
+        why: "asks lab nodes' BIRD",
+    },
+    Program {
+        name: "vtysh",
+        packages: &["frr"],
+        why: "asks FRR, the other router that lab nodes run",
     },
 ];
 

@@ -57,9 +57,9 @@ pub use netns::NetNs;
 pub use no_carrier::take_carrier;
 pub use pair::{Pair, Side};
 pub use traffic::{
-    DatagramOptions, DatagramReport, PingOptions, PingReport, Pinging, RoundTrip, TcpOptions,
-    TcpThroughput, UdpOptions, UdpThroughput, datagrams_arrive_intact, iperf_server, ping,
-    tcp_arrives_intact, tcp_throughput, tcp_throughput_to, udp_throughput,
+    DatagramOptions, DatagramReport, PingOptions, PingReport, Pinging, RoundTrip,
+    TcpOptions, TcpThroughput, UdpOptions, UdpThroughput, datagrams_arrive_intact, iperf_server,
+    ping, tcp_arrives_intact, tcp_throughput, tcp_throughput_to, udp_throughput,
 };
 pub use wait::{eventually, patient};
 pub use wire::PacketSocket;

@@ -53,13 +53,18 @@ impl Lab {
     /// Builds the nodes, connects those of one subnet with each other and the subnets by a router,
     /// and adds the pods.
     pub fn new(specs: &[NodeSpec]) -> Result<Self> {
+        Self::with_routers(specs, 1)
+    }
+
+    /// As [`Lab::new`], with so many routers side by side between the subnets. Nodes use the first.
+    pub fn with_routers(specs: &[NodeSpec], routers: usize) -> Result<Self> {
         let sandbox = Sandbox::enter()?;
         let directories = sandbox.directories()?;
         let mut nodes = specs
             .iter()
             .map(|spec| Node::new(spec, &directories))
             .collect::<Result<Vec<_>>>()?;
-        let underlay = Underlay::connect(&nodes)?;
+        let underlay = Underlay::connect(&nodes, routers)?;
         for (node, spec) in nodes.iter_mut().zip(specs) {
             node.add_numbered_pods(spec.pods)?;
         }
@@ -108,11 +113,18 @@ impl Lab {
         self.node(node).pod(pod)
     }
 
-    /// The router between the subnets, if there are several. Its devices are `net0`, `net1`, … in
-    /// the order in which the nodes name the subnets, with each subnet's first address.
+    /// The router between the subnets, if there are several, or the first of them. Its devices are
+    /// `net0`, `net1`, … in the order in which the nodes name the subnets, with each subnet's first
+    /// address.
     #[must_use]
     pub fn router(&self) -> Option<&NetNs> {
-        self.underlay.router()
+        self.routers().first()
+    }
+
+    /// All routers between the subnets. The second has each subnet's second address, and so on.
+    #[must_use]
+    pub fn routers(&self) -> &[NetNs] {
+        self.underlay.routers()
     }
 
     /// Starts an agent on every node, with all nodes' pods in one pool, and waits until all of them

@@ -1,4 +1,4 @@
-//! What connects the nodes: a cable or a switch on each subnet, and a router between the subnets.
+//! What connects the nodes: a cable or a switch on each subnet, and routers between the subnets.
 
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -13,15 +13,15 @@ use crate::{Mac, NetNs, eventually};
 /// The namespaces between the nodes.
 #[derive(Debug)]
 pub(super) struct Underlay {
-    router: Option<NetNs>,
+    routers: Vec<NetNs>,
     /// Held, so that they exist.
     _switches: Vec<NetNs>,
 }
 
 impl Underlay {
-    /// Connects the nodes of each subnet, and the subnets if there are several. Nodes learn no
-    /// default route, only routes to the other subnets.
-    pub(super) fn connect(nodes: &[Node]) -> Result<Self> {
+    /// Connects the nodes of each subnet, and the subnets, if there are several, by so many
+    /// routers. Nodes learn no default route, only routes to the other subnets by the first router.
+    pub(super) fn connect(nodes: &[Node], routers: usize) -> Result<Self> {
         for node in nodes {
             if let Some(device) = &node.spec().device {
                 Station::node(node).take_over(device)?;
@@ -32,11 +32,10 @@ impl Underlay {
             .filter(|node| node.spec().device.is_none())
             .collect();
         let subnets = subnets(&nodes);
-        let router = if subnets.len() > 1 {
-            Some(host::forwarding()?)
-        } else {
-            None
-        };
+        let routers = if subnets.len() > 1 { routers } else { 0 };
+        let routers = (0..routers)
+            .map(|_| host::forwarding())
+            .collect::<Result<Vec<_>>>()?;
         let mut switches = Vec::new();
         for (index, &subnet) in subnets.iter().enumerate() {
             let mut stations: Vec<_> = nodes
@@ -44,24 +43,25 @@ impl Underlay {
                 .filter(|node| subnet_of(node) == subnet)
                 .map(|node| Station::node(node))
                 .collect();
-            if let Some(router) = &router {
-                stations.push(Station::router(router, index, subnet, &stations)?);
+            for (number, router) in routers.iter().enumerate() {
+                let address = router_address(subnet, number)?;
+                stations.push(Station::router(router, index, subnet, address, &stations)?);
             }
             switches.extend(connect(&stations)?);
         }
-        if router.is_some() {
+        if !routers.is_empty() {
             nodes
                 .iter()
                 .try_for_each(|node| add_routes(node, &subnets))?;
         }
         Ok(Self {
-            router,
+            routers,
             _switches: switches,
         })
     }
 
-    pub(super) fn router(&self) -> Option<&NetNs> {
-        self.router.as_ref()
+    pub(super) fn routers(&self) -> &[NetNs] {
+        &self.routers
     }
 }
 
@@ -98,30 +98,29 @@ impl<'a> Station<'a> {
         }
     }
 
-    /// The router's interface on a subnet, wide enough for each of its `neighbours`.
+    /// A router's interface on a subnet, wide enough for each of its `neighbours`.
     fn router(
         ns: &'a NetNs,
         index: usize,
         subnet: Ipv4Net,
+        address: Ipv4Addr,
         neighbours: &[Station<'_>],
     ) -> Result<Self> {
-        let gateway = gateway(subnet)?;
         ensure!(
             neighbours
                 .iter()
-                .all(|neighbour| neighbour.address.addr() != gateway),
-            "{gateway} is the router of {subnet}; no node can have it"
+                .all(|neighbour| neighbour.address.addr() != address),
+            "{address} is a router of {subnet}; no node can have it"
         );
         let mtu = neighbours
             .iter()
             .map(|neighbour| neighbour.mtu)
             .max()
             .unwrap_or(1500);
-        let address = Ipv4Net::new_assert(gateway, subnet.prefix_len());
         Ok(Self {
             ns,
             ifname: format!("net{index}"),
-            address,
+            address: Ipv4Net::new_assert(address, subnet.prefix_len()),
             mtu,
         })
     }
@@ -218,7 +217,7 @@ fn switch(stations: &[Station<'_>]) -> Result<NetNs> {
 
 fn add_routes(node: &Node, subnets: &[Ipv4Net]) -> Result<()> {
     let own = subnet_of(node);
-    let gateway = gateway(own)?;
+    let gateway = router_address(own, 0)?;
     let mut batch = IpBatch::default();
     for subnet in subnets.iter().filter(|&&subnet| subnet != own) {
         batch.add(format_args!("route add {subnet} via {gateway} dev eth0"));
@@ -226,10 +225,9 @@ fn add_routes(node: &Node, subnets: &[Ipv4Net]) -> Result<()> {
     batch.apply(node.ns())
 }
 
-/// Where a subnet's router is: at its first address.
-fn gateway(subnet: Ipv4Net) -> Result<Ipv4Addr> {
-    subnet
-        .hosts()
-        .next()
-        .with_context(|| format!("{subnet} has no address for a router"))
+/// Where a subnet's routers are: from its first address on.
+fn router_address(subnet: Ipv4Net, number: usize) -> Result<Ipv4Addr> {
+    let mut addresses = subnet.hosts();
+    let address = addresses.nth(number);
+    address.with_context(|| format!("{subnet} has no address for a router"))
 }

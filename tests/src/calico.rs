@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 use anyhow::{Context as _, Result};
 use ipnet::Ipv4Net;
 
-use crate::{Mac, Node};
+use crate::{Mac, Node, Pod};
 
 /// Another node, as far as a node has to know it.
 #[derive(Clone, Debug)]
@@ -49,20 +49,23 @@ pub fn serve_pods(node: &Node) -> Result<()> {
     let gateway = gateway.context("the node's subnet has no address for a gateway")?;
     node.ns()
         .exec(&format!("ip route add default via {gateway} dev eth0"))?;
-    for pod in node.pods() {
-        let ifname = pod.host_ifname();
-        for (key, value) in [("proxy_arp", "1"), ("rp_filter", "1")] {
-            node.ns()
-                .set_sysctl(&format!("net.ipv4.conf.{ifname}.{key}"), value)?;
-        }
+    node.pods().iter().try_for_each(|pod| serve_pod(node, pod))
+}
+
+/// Sets up what Calico does towards one more pod.
+pub fn serve_pod(node: &Node, pod: &Pod) -> Result<()> {
+    let ifname = pod.host_ifname();
+    for (key, value) in [("proxy_arp", "1"), ("rp_filter", "1")] {
         node.ns()
-            .set_sysctl(&format!("net.ipv4.neigh.{ifname}.proxy_delay"), "0")?;
-        node.ns().exec(&format!(
-            "ip neigh replace {} lladdr {} dev {ifname} nud permanent",
-            pod.address(),
-            pod.mac()
-        ))?;
+            .set_sysctl(&format!("net.ipv4.conf.{ifname}.{key}"), value)?;
     }
+    node.ns()
+        .set_sysctl(&format!("net.ipv4.neigh.{ifname}.proxy_delay"), "0")?;
+    node.ns().exec(&format!(
+        "ip neigh replace {} lladdr {} dev {ifname} nud permanent",
+        pod.address(),
+        pod.mac()
+    ))?;
     Ok(())
 }
 

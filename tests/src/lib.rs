@@ -35,6 +35,7 @@ mod lab;
 mod mac;
 mod netns;
 mod no_carrier;
+mod networks;
 pub mod offloads;
 mod pair;
 pub mod paths;
@@ -55,6 +56,7 @@ pub use lab::{Lab, Node, NodeSpec, Pod};
 pub use mac::Mac;
 pub use netns::NetNs;
 pub use no_carrier::take_carrier;
+pub use networks::{Carriage, Network};
 pub use pair::{Pair, Side};
 pub use traffic::{
     DatagramOptions, DatagramReport, PingOptions, PingReport, Pinging, RoundTrip,

@@ -41,6 +41,7 @@ mod pair;
 pub mod paths;
 pub mod programs;
 mod sandbox;
+mod speakers;
 mod traffic;
 mod wait;
 mod wire;
@@ -58,8 +59,9 @@ pub use netns::NetNs;
 pub use no_carrier::take_carrier;
 pub use networks::{Carriage, Network};
 pub use pair::{Pair, Side};
+pub use speakers::{Daemon, Speaker};
 pub use traffic::{
-    DatagramOptions, DatagramReport, PingOptions, PingReport, Pinging, RoundTrip,
+    DatagramOptions, DatagramReport, Flow, FlowReport, PingOptions, PingReport, Pinging, RoundTrip,
     TcpOptions, TcpThroughput, UdpOptions, UdpThroughput, datagrams_arrive_intact, iperf_server,
     ping, tcp_arrives_intact, tcp_throughput, tcp_throughput_to, udp_throughput,
 };

@@ -6,8 +6,8 @@ use std::{env, fs, thread};
 
 use anyhow::{Context as _, Result};
 use dataplane_tests::{
-    Ip, Lab, Mac, NetNs, NodeSpec, PacketSocket, PingOptions, Pinging, Pod, TcpOptions, UdpOptions,
-    frames, ping, require_root, tcp_throughput, udp_throughput,
+    Flow, Ip, Lab, Mac, NetNs, NodeSpec, PacketSocket, PingOptions, Pinging, Pod, TcpOptions,
+    UdpOptions, calico, frames, ping, require_root, tcp_throughput, udp_throughput,
 };
 use serde_json::{Value, json};
 
@@ -57,6 +57,53 @@ fn nodes_on_different_subnets_reach_one_another_through_the_router() -> Result<(
         );
     }
     assert!(lab.router().is_some());
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs root and BPF: cargo xtask test"]
+fn two_routers_lead_to_the_other_subnet() -> Result<()> {
+    require_root();
+    let nodes = [
+        NodeSpec::new("left", "192.168.1.10/24", "10.244.0.0/24"),
+        NodeSpec::new("right", "192.168.2.10/24", "10.244.1.0/24"),
+    ];
+    let lab = Lab::with_routers(&nodes, 2)?;
+    let (left, right) = (lab.node("left"), lab.node("right").address().addr());
+    for (router, gateway) in lab.routers().iter().zip(["192.168.1.1", "192.168.1.2"]) {
+        left.ns()
+            .exec(&format!("ip route replace 192.168.2.0/24 via {gateway}"))?;
+        let before = router.snmp_counter("Ip", "ForwDatagrams")?;
+        assert!(ping(left.ns(), right, &PingOptions::default())?.is_lossless());
+        assert!(router.snmp_counter("Ip", "ForwDatagrams")? > before);
+    }
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs root and BPF: cargo xtask test"]
+fn flows_are_counted_where_they_go() -> Result<()> {
+    require_root();
+    let mut lab = Lab::flat(1, 2)?;
+    calico::serve_pods(lab.node("node-0"))?;
+    let client = lab.pod("node-0", "p0").ns().clone();
+    let old = lab.pod("node-0", "p1").clone();
+    let mut flow = Flow::start(&client, old.ns(), old.address())?;
+    flow.wait_for_more()?;
+
+    lab.node_mut("node-0").remove_pod("p1")?;
+    // Time for some to be sent to nobody.
+    thread::sleep(Duration::from_millis(50));
+    lab.node_mut("node-0").add_pod_at("p2", old.address())?;
+    calico::serve_pod(lab.node("node-0"), lab.pod("node-0", "p2"))?;
+    flow.follow_to(lab.pod("node-0", "p2").ns())?;
+    flow.wait_for_more()?;
+    let report = flow.stop();
+    assert!(report.lost > 0 && report.sent > report.lost, "{report:?}");
+
+    let flow = Flow::start(&client, lab.pod("node-0", "p2").ns(), old.address())?;
+    flow.wait_for_more()?;
+    assert_eq!(flow.stop().lost, 0);
     Ok(())
 }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use std::{env, fs};
 
 use anyhow::{Context as _, Result, bail};
-use dataplane_tests::{Background, Lab, Node, patient, require_root};
+use dataplane_tests::{Background, Daemon, Lab, Node, Speaker, patient, require_root};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -84,6 +84,9 @@ fn hold_a_lab() -> Result<()> {
     // What ignores a polite request goes as well.
     let deaf = format!("trap '' TERM INT HUP; exec sleep {duration}");
     let _on_pod = Background::start_unnamed(pod.ns().command("sh").args(["-c", &deaf]))?;
+    // Who gives up root would forget whose end is to be theirs.
+    let speakers = Speaker::mesh(&lab, Daemon::Frr, false)?;
+    speakers.iter().try_for_each(Speaker::wait_established)?;
 
     let mut traces = vec![format!("sleep {duration}"), namespace("mnt")?];
     for ns in lab.nodes().iter().map(Node::ns).chain([pod.ns()]) {

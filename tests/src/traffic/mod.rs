@@ -1,12 +1,14 @@
 //! Traffic: by real programs, and by sockets of our own where every byte is looked at.
 
 mod datagrams;
+mod flow;
 mod iperf;
 mod pattern;
 mod ping;
 mod transfer;
 
 pub use datagrams::{DatagramOptions, DatagramReport, datagrams_arrive_intact};
+pub use flow::{Flow, FlowReport};
 pub use iperf::{
     TcpOptions, TcpThroughput, UdpOptions, UdpThroughput, iperf_server, tcp_throughput,
     tcp_throughput_to, udp_throughput,

@@ -5,7 +5,7 @@
 
 use std::{
     fmt,
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
 };
 
@@ -21,6 +21,9 @@ use crate::document::{self, FileError, Located, Problems, scalar};
 
 /// Where everything is pinned unless `pins` says otherwise.
 pub const DEFAULT_PINS: &str = "/sys/fs/bpf/underpass";
+
+/// Where health and metrics are served unless `listen` says otherwise.
+const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9478);
 
 /// VXLAN network identifiers have 24 bits (RFC 7348, section 5).
 const MAX_VNI: u32 = (1 << 24) - 1;
@@ -54,6 +57,9 @@ pub struct Config {
     pub source: Source,
     /// The tunnels between nodes.
     pub tunnel: Tunnel,
+    /// The address and TCP port that health and metrics are served at, or nowhere. Default:
+    /// 127.0.0.1:9478.
+    pub listen: Option<SocketAddr>,
     /// The directory in a BPF file system that maps, links and programs are pinned in; an absolute
     /// path. Default: `/sys/fs/bpf/underpass`.
     pub pins: PathBuf,
@@ -83,6 +89,7 @@ impl Config {
             xdp: xdp(raw.xdp, &mut problems),
             source: source(raw.source, file, &mut problems),
             tunnel: tunnel(raw.tunnel, &mut problems),
+            listen: listen(raw.listen, &mut problems),
             pins: pins(raw.pins, &mut problems),
         };
         problems.into_result(file)?;
@@ -386,6 +393,16 @@ fn vxlan(given: Option<RawVxlan>, problems: &mut Problems) -> Vxlan {
     }
 }
 
+fn listen(given: Option<Located<String>>, problems: &mut Problems) -> Option<SocketAddr> {
+    let Some(Located { value, line }) = given else {
+        return Some(DEFAULT_LISTEN);
+    };
+    if value == "off" {
+        return None;
+    }
+    problems.keep(line, format!("listen {value}"), scalar::listener(&value))
+}
+
 fn pins(given: Option<Located<String>>, problems: &mut Problems) -> PathBuf {
     let Some(Located { value, line }) = given else {
         return DEFAULT_PINS.into();
@@ -416,6 +433,7 @@ struct RawConfig {
     xdp: Option<Located<String>>,
     source: Option<RawSource>,
     tunnel: Option<RawTunnel>,
+    listen: Option<Located<String>>,
     pins: Option<Located<String>>,
 }
 
@@ -523,6 +541,7 @@ mod tests {
                     checksum: false,
                 },
             },
+            listen: Some("127.0.0.1:9478".parse().unwrap()),
             pins: "/sys/fs/bpf/underpass".into(),
         };
         for text in [
@@ -549,6 +568,7 @@ mod tests {
              xdp: off\n\
              source: { file: ../routes.yaml }\n\
              tunnel: { dscp: 46, vxlan: { vni: 0, port: 65535, checksum: true } }\n\
+             listen: \"[::1]:80\"\n\
              pins: /run/bpf/up\n",
         );
         let expected = Config {
@@ -569,6 +589,7 @@ mod tests {
                     checksum: true,
                 },
             },
+            listen: Some("[::1]:80".parse().unwrap()),
             pins: "/run/bpf/up".into(),
         };
         assert_eq!(given, Ok(expected));
@@ -584,6 +605,11 @@ mod tests {
             let config = config(&format!("tunnel: {{dscp: {text}}}\n")).unwrap();
             assert_eq!(config.tunnel.dscp, expected);
         }
+    }
+
+    #[test]
+    fn health_and_metrics_can_be_switched_off() {
+        assert_eq!(config("listen: off\n").unwrap().listen, None);
     }
 
     #[test]
@@ -630,7 +656,7 @@ mod tests {
             (
                 "uplink: eth0\n",
                 "1: unknown field 'uplink', expected one of node, uplinks, workloads, gateways, \
-                 acceleration, workloadTunnels, attach, xdp, source, tunnel, pins",
+                 acceleration, workloadTunnels, attach, xdp, source, tunnel, listen, pins",
             ),
             (
                 "source: {kernal: {}}\n",
@@ -785,6 +811,29 @@ mod tests {
                 "1: expected true or false",
             ),
             (
+                "xdp: off\nlisten: 9478\n",
+                "2: listen 9478 is no address with a port: write one like 127.0.0.1:9478, or off",
+            ),
+            (
+                "listen: 127.0.0.1\n",
+                "1: listen 127.0.0.1 is no address with a port: write one like 127.0.0.1:9478, or \
+                 off",
+            ),
+            (
+                "listen: localhost:9478\n",
+                "1: listen localhost:9478 is no address with a port: write one like \
+                 127.0.0.1:9478, or off",
+            ),
+            (
+                "listen: 127.0.0.1:0\n",
+                "1: listen 127.0.0.1:0 has port 0, which nobody could ask: write one from 1 to \
+                 65535",
+            ),
+            (
+                "listen: false\n",
+                "1: listen false is no address with a port: write one like 127.0.0.1:9478, or off",
+            ),
+            (
                 "pins: bpf/underpass\n",
                 "1: pins bpf/underpass is not absolute: write a path in a BPF file system, such \
                  as /sys/fs/bpf/underpass",
@@ -830,6 +879,7 @@ attach: auto
 xdp: auto
 source: { file: cluster.yaml }
 tunnel: { vxlan: { vni: 4096, port: 4789, checksum: false } }
+listen: 127.0.0.1:9478
 pins: /sys/fs/bpf/underpass
 ";
         corrupt(text, 4_000, &["workloads is an empty list"], |text| {

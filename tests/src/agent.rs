@@ -34,9 +34,24 @@ impl Agent {
 
     /// As [`Agent::start`], without waiting.
     pub fn spawn(node: &Node, config_yaml: &str, cluster_yaml: &str) -> Result<Self> {
+        Self::spawn_with(node, config_yaml, cluster_yaml, &[])
+    }
+
+    /// As [`Agent::spawn`], with these variables in its environment.
+    pub fn spawn_with(
+        node: &Node,
+        config_yaml: &str,
+        cluster_yaml: &str,
+        variables: &[(&str, &str)],
+    ) -> Result<Self> {
         replace(&config_path(node), config_yaml)?;
         write_cluster(node, cluster_yaml)?;
-        let process = node.start("agent", command(node, &["agent"])?)?;
+        let command = variables
+            .iter()
+            .fold(command(node, &["agent"])?, |command, (name, value)| {
+                command.env(name, value)
+            });
+        let process = node.start("agent", command)?;
         Ok(Self {
             node: node.name().to_owned(),
             process,

@@ -31,6 +31,7 @@ mod counters;
 pub mod differential;
 mod forwarding;
 pub mod frames;
+pub mod http;
 mod lab;
 mod mac;
 mod netns;

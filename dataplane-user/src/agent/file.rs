@@ -3,7 +3,8 @@
 
 use std::{
     path::{Path, PathBuf},
-    time::Duration,
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
 use anyhow::Result;
@@ -27,6 +28,7 @@ use crate::{
     plan::{self, LeftOut, Model, Plan},
     reconcile::{Changes, Reconciler},
     source::file,
+    telemetry::Metrics,
 };
 
 /// Changes come in groups (a pod's link, its route, its neighbour): what follows within this time
@@ -39,7 +41,11 @@ const RETRY: Duration = Duration::from_secs(1);
 const RESYNC: Duration = Duration::from_secs(30);
 
 /// Runs the agent by `config` and the table in `cluster_file`.
-pub(super) async fn run(config: Config, cluster_file: PathBuf) -> Result<()> {
+pub(super) async fn run(
+    config: Config,
+    cluster_file: PathBuf,
+    metrics: Arc<Metrics>,
+) -> Result<()> {
     let (netlink, events) = Netlink::connect()?;
     // Watched before it is read, so that no change falls between.
     let inputs = Inputs::new(events, cluster_file.clone())?;
@@ -48,7 +54,9 @@ pub(super) async fn run(config: Config, cluster_file: PathBuf) -> Result<()> {
     let pins = Pins::new(&config.pins);
     pins.create()?;
     let lock = pins.lock()?;
+    metrics.alive();
     let programs = Programs::load(&config, &pins)?;
+    metrics.alive();
     let agent = Agent {
         reconciler: Reconciler::open(&pins)?,
         pins,
@@ -59,6 +67,7 @@ pub(super) async fn run(config: Config, cluster_file: PathBuf) -> Result<()> {
         learned: LearnedMacs::default(),
         left_out: Vec::new(),
         state: None,
+        metrics,
         _lock: lock,
     };
     agent.serve(inputs).await
@@ -81,18 +90,32 @@ struct Agent {
     left_out: Vec<LeftOut>,
     /// How the last synchronization ended, once there was one.
     state: Option<Result<(), String>>,
+    metrics: Arc<Metrics>,
     pins: Pins,
     _lock: PinLock,
 }
 
 impl Agent {
     async fn serve(mut self, mut inputs: Inputs) -> Result<()> {
+        let mut cause = "start";
+        // Since when what was heard of waits to be in the maps.
+        let mut heard = Some(Instant::now());
         loop {
+            self.metrics.resync(cause);
             let outcome = self.synchronize().await;
             let retry = outcome.is_err();
+            if let Some(heard) = heard.take_if(|_| !retry) {
+                self.metrics.converged(heard.elapsed());
+            }
             self.say(outcome);
-            match inputs.next(retry).await? {
-                Wake::Kernel | Wake::Timer => {}
+            let next = inputs.next(retry, &self.metrics);
+            let (wake, at) = self.metrics.while_waiting(next).await?;
+            cause = wake.cause();
+            if wake.is_news() {
+                heard.get_or_insert(at);
+            }
+            match wake {
+                Wake::Kernel | Wake::Timer | Wake::Retry => {}
                 Wake::ClusterFile => self.reload(&inputs.cluster_file),
                 Wake::Stop => {
                     info!("stopping; the dataplane stays");
@@ -108,6 +131,10 @@ impl Agent {
             Ok(()) => Ok(()),
             Err(error) => Err(format!("{error:#}")),
         };
+        match &state {
+            Ok(()) => self.metrics.in_sync(),
+            Err(error) => self.metrics.out_of_sync(error),
+        }
         if self.state.as_ref() == Some(&state) {
             return;
         }
@@ -124,12 +151,17 @@ impl Agent {
     /// Brings everything to what configuration, cluster and kernel now say.
     async fn synchronize(&mut self) -> Result<()> {
         let node = self.read_node().await?;
+        self.metrics.alive();
         let carrier = plan::carrier(&self.model(&node))?;
         let ifindex = self.netlink.ensure_carrier(&carrier).await?;
         let plan = plan::plan(&self.model(&node), ifindex)?;
+        self.metrics.alive();
         let is_up = node.links.get(&ifindex).is_some_and(|link| link.up);
         let raise = (!is_up).then_some((carrier, ifindex));
-        self.apply(&plan, raise).await
+        let begun = Instant::now();
+        let applied = self.apply(&plan, raise).await;
+        self.metrics.applied(begun.elapsed());
+        applied
     }
 
     async fn read_node(&mut self) -> Result<NodeState> {
@@ -156,6 +188,9 @@ impl Agent {
     /// The carrier, with its index, is to be taken up if it is given.
     async fn apply(&mut self, plan: &Plan, carrier: Option<(CarrierSpec, u32)>) -> Result<()> {
         let tables = self.reconciler.apply(&plan.tables);
+        for (map, entries) in self.reconciler.fill() {
+            self.metrics.map_entries(map, entries);
+        }
         let programs = self
             .programs
             .attach(&self.netlink, &plan.attachments, &plan.xdp)
@@ -170,6 +205,7 @@ impl Agent {
 
         let mut changes = tables?;
         programs?;
+        self.metrics.attached(&plan.attachments);
         raised?;
         changes += routes?;
         if !changes.is_empty() {
@@ -255,7 +291,26 @@ enum Wake {
     Kernel,
     ClusterFile,
     Timer,
+    Retry,
     Stop,
+}
+
+impl Wake {
+    /// The word for it in the metrics.
+    fn cause(&self) -> &'static str {
+        match self {
+            Self::Kernel => "kernel",
+            Self::ClusterFile => "cluster-file",
+            Self::Timer => "timer",
+            Self::Retry => "retry",
+            Self::Stop => "stop",
+        }
+    }
+
+    /// Whether something has been heard of.
+    fn is_news(&self) -> bool {
+        matches!(self, Self::Kernel | Self::ClusterFile)
+    }
 }
 
 /// Everything that wakes the agent.
@@ -284,25 +339,31 @@ impl Inputs {
         })
     }
 
-    /// Waits for the next reason to wake, and for what comes with it.
-    async fn next(&mut self, retry: bool) -> Result<Wake> {
+    /// Waits for the next reason to wake, and for what comes with it. Returns when it came.
+    async fn next(&mut self, retry: bool, metrics: &Metrics) -> Result<(Wake, Instant)> {
+        let changed = self.events.changed(|kind| metrics.netlink_event(kind));
         let mut wake = select! {
-            _ = self.terminate.recv() => return Ok(Wake::Stop),
-            _ = self.interrupt.recv() => return Ok(Wake::Stop),
+            _ = self.terminate.recv() => Wake::Stop,
+            _ = self.interrupt.recv() => Wake::Stop,
             // What failed may itself have changed something, and would be tried again at once.
-            changed = self.events.changed(), if !retry => {
+            changed = changed, if !retry => {
                 changed?;
                 Wake::Kernel
             }
             _ = self.file_changed.recv() => Wake::ClusterFile,
             _ = self.hangup.recv() => Wake::ClusterFile,
-            () = sleep(if retry { RETRY } else { RESYNC }) => Wake::Timer,
+            () = sleep(RETRY), if retry => Wake::Retry,
+            () = sleep(RESYNC) => Wake::Timer,
         };
+        let at = Instant::now();
+        if matches!(wake, Wake::Stop) {
+            return Ok((wake, at));
+        }
         sleep(SETTLE).await;
         // What came meanwhile is taken along, and must not be forgotten for what came first.
         while self.file_changed.try_recv().is_ok() {
             wake = Wake::ClusterFile;
         }
-        Ok(wake)
+        Ok((wake, at))
     }
 }

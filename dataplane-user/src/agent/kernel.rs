@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeSet,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -26,18 +27,21 @@ use crate::{
     },
     reconcile::{Changes, Destinations, Reconciler},
     source::kernel::{KernelFib, News},
+    telemetry::Metrics,
 };
 
 /// How soon what failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Runs the agent by `config`, with the kernel as its source.
-pub(super) async fn run(config: Config, source: KernelSource) -> Result<()> {
+pub(super) async fn run(config: Config, source: KernelSource, metrics: Arc<Metrics>) -> Result<()> {
     let (netlink, _events) = Netlink::connect()?;
     let pins = Pins::new(&config.pins);
     pins.create()?;
     let lock = pins.lock()?;
+    metrics.alive();
     let programs = Programs::load(&config, &pins)?;
+    metrics.alive();
     let kernel = KernelFib::open(&config, &source, netlink.clone()).await?;
     let agent = Agent {
         reconciler: Reconciler::open(&pins)?,
@@ -50,6 +54,7 @@ pub(super) async fn run(config: Config, source: KernelSource) -> Result<()> {
         config,
         pins,
         state: None,
+        metrics,
         _lock: lock,
     };
     agent.serve().await
@@ -69,6 +74,7 @@ struct Agent {
     uplinks: BTreeSet<u32>,
     /// How the last synchronization ended, once there was one.
     state: Option<Result<(), String>>,
+    metrics: Arc<Metrics>,
     pins: Pins,
     _lock: PinLock,
 }
@@ -81,15 +87,27 @@ impl Agent {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut news = News::everything();
+        // Since when what was heard of waits to be in the maps.
+        let mut heard = Some(Instant::now());
+        self.metrics.resync("start");
         loop {
+            let begun = Instant::now();
             let outcome = self.synchronize(news).await;
+            self.metrics.applied(begun.elapsed());
             let retry = outcome.is_err().then(|| Instant::now() + RETRY);
+            if let Some(heard) = heard.take_if(|_| retry.is_none()) {
+                self.metrics.converged(heard.elapsed());
+            }
             self.say(outcome);
             news = select! {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
-                news = self.kernel.next(retry) => news?,
+                news = self.kernel.next(retry, &self.metrics) => news?,
             };
+            heard = heard.or(news.since);
+            news.resyncs
+                .iter()
+                .for_each(|cause| self.metrics.resync(cause));
             if retry.is_some() {
                 news.dirty = Dirty::everything();
             }
@@ -101,6 +119,10 @@ impl Agent {
     /// Says when it comes to be in sync, and why it is not: once, not with every attempt.
     fn say(&mut self, outcome: Result<()>) {
         let state = outcome.map_err(|error| format!("{error:#}"));
+        match &state {
+            Ok(()) => self.metrics.in_sync(),
+            Err(error) => self.metrics.out_of_sync(error),
+        }
         if self.state.as_ref() == Some(&state) {
             return;
         }
@@ -142,6 +164,9 @@ impl Agent {
         if !changes.is_empty() {
             debug!(changes.written, changes.removed, "tables written");
         }
+        for (map, entries) in self.reconciler.fill() {
+            self.metrics.map_entries(map, entries);
+        }
         programs
     }
 
@@ -157,7 +182,9 @@ impl Agent {
                 .resolve_neighbour(pod.ifindex, pod.address)
                 .await?;
         }
-        attached
+        attached?;
+        self.metrics.attached(&mirrored.attachments);
+        Ok(())
     }
 
     /// What the rules come to depends on the pods that there are.

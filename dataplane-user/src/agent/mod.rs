@@ -5,12 +5,15 @@ mod kernel;
 mod programs;
 mod watch;
 
+use std::sync::Arc;
+
 use anyhow::Result;
 use tracing::{info, warn};
 
 use crate::{
     config::{Config, Source},
     dataplane::Pins,
+    telemetry::{Metrics, Reporter},
 };
 
 /// Runs the agent by `config`, until it is told to stop by SIGTERM or SIGINT. The dataplane goes on
@@ -21,9 +24,11 @@ use crate::{
 /// The configuration, the source or the BPF programs are no good. Once running, errors are logged,
 /// and what was there before stays.
 pub async fn run(config: Config) -> Result<()> {
+    let metrics = Arc::new(Metrics::new()?);
+    let _reporter = Reporter::start(config.listen, metrics.clone(), Pins::new(&config.pins))?;
     match config.source.clone() {
-        Source::File(cluster_file) => file::run(config, cluster_file).await,
-        Source::Kernel(source) => kernel::run(config, source).await,
+        Source::File(cluster_file) => file::run(config, cluster_file, metrics).await,
+        Source::Kernel(source) => kernel::run(config, source, metrics).await,
     }
 }
 

@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use aya::{
     programs::{
-        Link, ProgramError, SchedClassifier,
+        Link, ProgramError, SchedClassifier, TcAttachType,
         tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcError, TcHandle},
     },
     util::KernelVersion,
@@ -24,7 +24,7 @@ use super::{
     attach::{hook_and_index, side},
     pins,
 };
-use crate::kernel::interface_name;
+use crate::kernel::{Netlink, interface_name};
 
 /// What the record of a filter ends in.
 pub(super) const SUFFIX: &str = "-clsact";
@@ -73,6 +73,15 @@ pub(super) fn attach(
         let _ = fs::remove_dir(&record);
     }
     result
+}
+
+/// Whether our filter is where `attachment` says.
+pub(super) async fn is_on(netlink: &Netlink, attachment: &Attachment) -> Result<bool> {
+    let ingress = matches!(side(attachment.hook), TcAttachType::Ingress);
+    let handle = u32::from(HANDLE);
+    netlink
+        .has_filter(attachment.ifindex, ingress, PRIORITY, handle)
+        .await
 }
 
 /// Removes the filter recorded as `name`; one that went with its interface is no error.

@@ -5,6 +5,7 @@
 
 mod attach;
 mod clsact;
+mod intact;
 mod load;
 mod maps;
 mod object;
@@ -14,6 +15,7 @@ mod xdp;
 
 pub use attach::{Applied, Attachment, Attachments, attached, detach_all};
 pub use clsact::take_owned_qdiscs;
+pub use intact::check_intact;
 pub use load::{Dataplane, load};
 pub use maps::{BpfArray, BpfHash, BpfMap, RouteMap, Table};
 pub use object::bpf_object;

@@ -3,7 +3,7 @@
 //! Every function here returns the value or the rest of the sentence "VALUE ...": what is wrong
 //! with it and what to write instead.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use ipnet::Ipv4Net;
 
@@ -73,6 +73,17 @@ pub(crate) fn address(text: &str) -> Result<Ipv4Addr, String> {
         .parse()
         .map_err(|_| "is not an IPv4 address: write it like 10.244.0.1".to_owned())?;
     of_one_host(address)?;
+    Ok(address)
+}
+
+/// An address, of either family, and a TCP port to listen at.
+pub(crate) fn listener(text: &str) -> Result<SocketAddr, String> {
+    let address: SocketAddr = text.parse().map_err(|_| {
+        "is no address with a port: write one like 127.0.0.1:9478, or off".to_owned()
+    })?;
+    if address.port() == 0 {
+        return Err("has port 0, which nobody could ask: write one from 1 to 65535".to_owned());
+    }
     Ok(address)
 }
 

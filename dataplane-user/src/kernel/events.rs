@@ -25,6 +25,10 @@ const GROUPS: [MulticastGroup; 5] = [
 /// Bytes read of a message. All but its first few are ignored.
 const DATAGRAM: usize = 256;
 
+/// Message types of next hop objects (linux/rtnetlink.h).
+const RTM_NEWNEXTHOP: u16 = 104;
+const RTM_DELNEXTHOP: u16 = 105;
+
 /// A subscription to changes of links, addresses, routes, next hops and neighbours.
 pub struct Events {
     /// Not a `Connection` of `netlink-proto`, which decodes every message and queues it without
@@ -46,23 +50,35 @@ impl Events {
 
     /// Waits until something has changed since the last call and takes in all that has, so that a
     /// burst of changes is one event. Reports lost by an overrun of the socket count as a change.
+    /// `heard` is given a word for each report, such as `route`, or `overrun`.
     ///
     /// Cancel-safe: nothing is taken from the socket by a call that does not return.
     ///
     /// An error means that no more changes will be reported.
-    pub async fn changed(&mut self) -> Result<()> {
-        poll_fn(|context| self.poll_changed(context))
+    pub async fn changed(&mut self, mut heard: impl FnMut(&'static str)) -> Result<()> {
+        poll_fn(|context| self.poll_changed(context, &mut heard))
             .await
             .context("the kernel's reports of link, address and route changes have ended")
     }
 
-    fn poll_changed(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_changed(
+        &mut self,
+        context: &mut Context<'_>,
+        heard: &mut impl FnMut(&'static str),
+    ) -> Poll<io::Result<()>> {
         let mut changed = false;
         loop {
             self.datagram.clear();
             match self.socket.poll_recv_from(context, &mut self.datagram) {
-                Poll::Ready(Ok(_)) => changed |= concerns_us(&self.datagram),
-                Poll::Ready(Err(error)) if is_overrun(&error) => changed = true,
+                Poll::Ready(Ok(_)) if concerns_us(&self.datagram) => {
+                    heard(word(&self.datagram));
+                    changed = true;
+                }
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) if is_overrun(&error) => {
+                    heard("overrun");
+                    changed = true;
+                }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending if changed => return Poll::Ready(Ok(())),
                 Poll::Pending => return Poll::Pending,
@@ -82,15 +98,31 @@ fn subscribed_socket() -> io::Result<TokioSocket> {
 
 /// All but the IPv6 neighbours, whose timers alone would wake an idle node again and again.
 fn concerns_us(datagram: &[u8]) -> bool {
-    // The message type is bytes 4 and 5 of `struct nlmsghdr`, which is 16 bytes long; the family
-    // is the first byte of the `struct ndmsg` that follows.
-    let kind = match datagram.get(4..6) {
-        Some(&[low, high]) => u16::from_ne_bytes([low, high]),
-        _ => return true,
-    };
-    let is_neighbour = matches!(kind, libc::RTM_NEWNEIGH | libc::RTM_DELNEIGH);
+    let is_neighbour = matches!(
+        kind(datagram),
+        Some(libc::RTM_NEWNEIGH | libc::RTM_DELNEIGH)
+    );
+    // The family is the first byte of the `struct ndmsg` behind the header.
     let is_ipv6 = datagram.get(16).copied().map(i32::from) == Some(libc::AF_INET6);
     !(is_neighbour && is_ipv6)
+}
+
+/// What a message is about.
+fn word(datagram: &[u8]) -> &'static str {
+    match kind(datagram) {
+        Some(libc::RTM_NEWLINK | libc::RTM_DELLINK) => "link",
+        Some(libc::RTM_NEWADDR | libc::RTM_DELADDR) => "address",
+        Some(libc::RTM_NEWROUTE | libc::RTM_DELROUTE) => "route",
+        Some(libc::RTM_NEWNEIGH | libc::RTM_DELNEIGH) => "neighbour",
+        Some(RTM_NEWNEXTHOP | RTM_DELNEXTHOP) => "nexthop",
+        _ => "other",
+    }
+}
+
+/// The type of a message: bytes 4 and 5 of `struct nlmsghdr`, which is 16 bytes long.
+fn kind(datagram: &[u8]) -> Option<u16> {
+    let bytes = datagram.get(4..6)?;
+    Some(u16::from_ne_bytes(bytes.try_into().ok()?))
 }
 
 /// The kernel dropped messages because the socket's buffer was full, says so once and goes on.
@@ -117,6 +149,21 @@ mod tests {
         assert!(concerns_us(&message(libc::RTM_NEWNEIGH, libc::AF_INET)));
         assert!(concerns_us(&message(libc::RTM_NEWNEIGH, libc::AF_BRIDGE)));
         assert!(concerns_us(&message(libc::RTM_NEWLINK, libc::AF_UNSPEC)));
+    }
+
+    #[test]
+    fn each_message_has_a_word_for_what_it_is_about() {
+        for (kind, expected) in [
+            (libc::RTM_NEWLINK, "link"),
+            (libc::RTM_DELADDR, "address"),
+            (libc::RTM_NEWROUTE, "route"),
+            (libc::RTM_DELNEIGH, "neighbour"),
+            (RTM_NEWNEXTHOP, "nexthop"),
+            (libc::RTM_NEWRULE, "other"),
+        ] {
+            assert_eq!(word(&message(kind, libc::AF_INET)), expected);
+        }
+        assert_eq!(word(&[]), "other");
     }
 
     #[test]

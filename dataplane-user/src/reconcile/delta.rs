@@ -47,6 +47,11 @@ impl<K: Ord + Copy, V: PartialEq + Copy, T: Table<K, V>> Tracked<K, V, T> {
         Ok(())
     }
 
+    /// How many entries the table holds.
+    pub(super) fn len(&self) -> usize {
+        self.known.len()
+    }
+
     /// Adds and replaces what differs from `desired`; returns how many entries.
     pub fn write(&mut self, desired: &BTreeMap<K, V>) -> Result<usize> {
         let mut written = 0;

@@ -73,6 +73,19 @@ impl Reconciler {
         })
     }
 
+    /// How many entries of each map are in use.
+    #[must_use]
+    pub fn fill(&self) -> [(&'static str, usize); 5] {
+        [
+            (maps::ROUTES, self.routes.len()),
+            // Each next hop owns two entries.
+            (maps::NEXT_HOPS, self.next_hops.len() * 2),
+            (maps::ENDPOINTS, self.endpoints.len()),
+            (maps::WORKLOADS, self.workloads.len()),
+            (maps::PEERS, self.peers.len()),
+        ]
+    }
+
     /// Writes what differs from `tables`: first what others refer to, so that a program never finds
     /// a reference without its object; what is no longer wanted goes in the opposite order.
     pub fn apply(&mut self, tables: &Tables) -> Result<Changes> {

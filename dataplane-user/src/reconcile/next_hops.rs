@@ -94,6 +94,11 @@ impl<L: Slots<u32>, E: Slots<NextHop>, M: Slots<Multipath>> NextHops<L, E, M> {
         self.keys.get(&id).copied()
     }
 
+    /// How many numbers are in use.
+    pub(super) fn len(&self) -> usize {
+        self.known.len()
+    }
+
     /// The number of the next hop that `key` stands for.
     pub fn id(&self, key: &NextHopKey) -> Result<u32> {
         self.numbers

@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::Result;
 use ipnet::Ipv4Net;
-use tokio::{select, time::sleep_until};
+use tokio::time::timeout_at;
 use tracing::debug;
 
 use crate::{
@@ -25,6 +25,7 @@ use crate::{
     },
     plan::{NextHopKey, mirror},
     reconcile::Destinations,
+    telemetry::Metrics,
 };
 
 /// How soon everything is read again although nothing was heard.
@@ -102,23 +103,23 @@ impl KernelFib {
     /// Waits until there is something to look at again, or it is `until`.
     ///
     /// Cancel-safe while it waits.
-    pub async fn next(&mut self, until: Option<Instant>) -> Result<News> {
+    pub async fn next(&mut self, until: Option<Instant>, metrics: &Metrics) -> Result<News> {
         let mut news = News::default();
         let next_reading = self.next_reading();
         let deadline = until.map_or(next_reading, |until| until.min(next_reading));
-        select! {
-            heard = self.monitor.hear() => {
-                let heard = heard?;
-                news.since = Some(Instant::now());
-                news.changes = heard.changes.len();
-                for change in heard.changes {
-                    self.fib.apply(change);
-                }
-                if heard.overrun {
-                    self.pending.everything = Some("overrun");
-                }
+        let hear = timeout_at(deadline.into(), self.monitor.hear());
+        if let Ok(heard) = metrics.while_waiting(hear).await {
+            let heard = heard?;
+            news.since = Some(Instant::now());
+            news.changes = heard.changes.len();
+            for change in heard.changes {
+                metrics.netlink_event(change.word());
+                self.fib.apply(change);
             }
-            () = sleep_until(deadline.into()) => {}
+            if heard.overrun {
+                metrics.netlink_event("overrun");
+                self.pending.everything = Some("overrun");
+            }
         }
         if self.periodic <= Instant::now() {
             self.pending.underlays = true;

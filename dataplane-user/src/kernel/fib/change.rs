@@ -63,6 +63,25 @@ pub enum Change {
     FdbGone(Fdb),
 }
 
+impl Change {
+    /// The word for it in the metrics.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Link(_) | Self::LinkGone(_) => "link",
+            Self::Address(_) | Self::AddressGone(_) => "address",
+            Self::Route(_)
+            | Self::RouteAppended(_)
+            | Self::RouteReplaced(_)
+            | Self::RouteGone(_) => "route",
+            Self::Rule(_) | Self::RuleGone(_) => "rule",
+            Self::Object(_) | Self::ObjectGone(_) => "nexthop",
+            Self::Neighbour(_) | Self::NeighbourGone(..) => "neighbour",
+            Self::Fdb(_) | Self::FdbGone(_) => "fdb",
+        }
+    }
+}
+
 /// Where a VXLAN device sends what is for an Ethernet address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fdb {

@@ -73,7 +73,7 @@ fn a_burst_is_one_event() {
         settle(&mut events).await;
         // Few enough for one turn of the runtime and for the socket's buffer.
         add_many_routes(50);
-        events.changed().await.unwrap();
+        events.changed(|_| {}).await.unwrap();
         assert!(is_quiet(&mut events).await);
     });
 }
@@ -99,7 +99,7 @@ fn an_overrun_is_a_change_and_not_the_end() {
         events.socket.socket_ref().set_rx_buf_sz(smallest).unwrap();
 
         add_many_routes(2000);
-        events.changed().await.unwrap();
+        events.changed(|_| {}).await.unwrap();
         settle(&mut events).await;
         ip("route add 172.16.0.0/16 dev uplink");
         assert!(!is_quiet(&mut events).await, "deaf after the overrun");
@@ -129,7 +129,7 @@ pub(super) async fn is_quiet(events: &mut Events) -> bool {
 }
 
 async fn is_changed_within(time: Duration, events: &mut Events) -> bool {
-    match timeout(time, events.changed()).await {
+    match timeout(time, events.changed(|_| {})).await {
         Ok(result) => result.map(|()| true).expect("the events go on"),
         Err(_) => false,
     }

@@ -1,0 +1,171 @@
+//! What the programs have counted, as metrics.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use aya::maps::MapInfo;
+use dataplane_common::{
+    abi::{Counter, Hook, maps},
+    reason::{Action, Reason},
+};
+use prometheus::{IntCounterVec, IntGaugeVec, Opts, core::Collector, proto::MetricFamily};
+
+use crate::{dataplane::Pins, inspect};
+
+/// The maps that fill up.
+const TABLES: [&str; 5] = [
+    maps::ROUTES,
+    maps::NEXT_HOPS,
+    maps::ENDPOINTS,
+    maps::WORKLOADS,
+    maps::PEERS,
+];
+
+/// Reads the counters that are pinned.
+pub(super) fn gather(pins: &Pins) -> Result<Vec<MetricFamily>> {
+    let mut families = families(&inspect::counters(pins)?)?;
+    families.extend(sizes(pins)?);
+    Ok(families)
+}
+
+/// Every series is there from the start, also while it is zero: of one that appears with its first
+/// packets, their increase is not seen.
+fn families(counters: &BTreeMap<(Hook, Reason), Counter>) -> Result<Vec<MetricFamily>> {
+    let packets = by(
+        "underpass_packets_total",
+        "Packets at each hook, a segmentation-offloaded one counted once.",
+        &["hook", "verdict", "mode"],
+    )?;
+    let bytes = by(
+        "underpass_bytes_total",
+        "Their bytes, from the Ethernet header on.",
+        &["hook", "verdict", "mode"],
+    )?;
+    let drops = by(
+        "underpass_drops_total",
+        "Packets dropped, by reason.",
+        &["hook", "reason"],
+    )?;
+    let to_stack = by(
+        "underpass_to_stack_total",
+        "Packets left to the kernel's stack, by reason.",
+        &["hook", "reason"],
+    )?;
+    for ((hook, reason), counter) in counters {
+        let action = hook.action(*reason);
+        let labels = [hook.name(), action.name(), mode(*reason)];
+        packets.with_label_values(&labels).inc_by(counter.packets);
+        bytes.with_label_values(&labels).inc_by(counter.bytes);
+        let by_reason = match action {
+            Action::Forward => continue,
+            Action::Stack => &to_stack,
+            Action::Drop => &drops,
+        };
+        by_reason
+            .with_label_values(&[hook.name(), reason.name()])
+            .inc_by(counter.packets);
+    }
+    Ok([packets, bytes, drops, to_stack]
+        .iter()
+        .flat_map(Collector::collect)
+        .collect())
+}
+
+/// How a packet that was carried on crossed the underlay, or is about to.
+fn mode(reason: Reason) -> &'static str {
+    match reason {
+        Reason::DeliveredLocal => "local",
+        Reason::SentDirect | Reason::ReceivedDirect => "direct",
+        Reason::SentIpip | Reason::ReceivedIpip => "ipip",
+        Reason::SentVxlan | Reason::ReceivedVxlan => "vxlan",
+        _ => "none",
+    }
+}
+
+/// How many entries the maps have room for, as the kernel says.
+fn sizes(pins: &Pins) -> Result<Vec<MetricFamily>> {
+    let sizes = IntGaugeVec::new(
+        Opts::new(
+            "underpass_map_max_entries",
+            "Entries that a BPF map has room for.",
+        ),
+        &["map"],
+    )?;
+    for name in TABLES {
+        let info = MapInfo::from_pin(pins.map(name))?;
+        sizes
+            .with_label_values(&[name])
+            .set(info.max_entries().into());
+    }
+    Ok(sizes.collect())
+}
+
+fn by(name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec> {
+    Ok(IntCounterVec::new(Opts::new(name, help), labels)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus::TextEncoder;
+
+    use super::*;
+
+    fn exposition(of: &[(Hook, Reason, u64)]) -> String {
+        let mut counters: BTreeMap<_, _> = Hook::ALL
+            .into_iter()
+            .flat_map(|hook| Reason::ALL.iter().map(move |reason| (hook, *reason)))
+            .map(|key| (key, Counter::default()))
+            .collect();
+        for (hook, reason, packets) in of {
+            let counter = Counter {
+                packets: *packets,
+                bytes: packets * 100,
+            };
+            counters.insert((*hook, *reason), counter);
+        }
+        let families = families(&counters).unwrap();
+        TextEncoder::new().encode_to_string(&families).unwrap()
+    }
+
+    #[track_caller]
+    fn assert_has(exposition: &str, series: &str) {
+        assert!(
+            exposition.lines().any(|line| line == series),
+            "{series} in:\n{exposition}"
+        );
+    }
+
+    #[test]
+    fn reasons_of_one_verdict_and_mode_are_one_series() {
+        let exposition = exposition(&[
+            (Hook::FromUplink, Reason::ReceivedVxlan, 5),
+            (Hook::FromUplink, Reason::SentVxlan, 2),
+            (Hook::FromUplink, Reason::NotIpv4, 3),
+            (Hook::FromUplink, Reason::Fragment, 4),
+        ]);
+        for series in [
+            r#"underpass_packets_total{hook="from_uplink",mode="vxlan",verdict="forward"} 7"#,
+            r#"underpass_bytes_total{hook="from_uplink",mode="vxlan",verdict="forward"} 700"#,
+            r#"underpass_packets_total{hook="from_uplink",mode="none",verdict="stack"} 7"#,
+            r#"underpass_to_stack_total{hook="from_uplink",reason="fragment"} 4"#,
+        ] {
+            assert_has(&exposition, series);
+        }
+    }
+
+    /// What leaves by the carrier and is not sent on is dropped by the device.
+    #[test]
+    fn a_drop_is_what_is_one_at_its_hook() {
+        let exposition = exposition(&[
+            (Hook::FromStack, Reason::NoRoute, 1),
+            (Hook::FromWorkload, Reason::NoRoute, 2),
+        ]);
+        for series in [
+            r#"underpass_drops_total{hook="from_stack",reason="no-route"} 1"#,
+            r#"underpass_to_stack_total{hook="from_workload",reason="no-route"} 2"#,
+            r#"underpass_drops_total{hook="from_workload",reason="blackhole"} 0"#,
+        ] {
+            assert_has(&exposition, series);
+        }
+    }
+}

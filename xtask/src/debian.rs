@@ -16,7 +16,11 @@ use crate::{lookup, process};
 const OS_RELEASE: &str = "/etc/os-release";
 
 /// The packages that bring daemons, and what these are called: they are for the lab's namespaces.
-const DAEMONS: &[(&str, &str)] = &[("bird2", "bird"), ("frr", "frr")];
+const DAEMONS: &[(&str, &str)] = &[
+    ("bird2", "bird"),
+    ("frr", "frr"),
+    ("prometheus", "prometheus"),
+];
 
 /// What packages start their daemons with.
 const STARTERS: &[&str] = &["invoke-rc.d", "deb-systemd-invoke"];

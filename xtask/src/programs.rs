@@ -11,6 +11,7 @@ pub(crate) fn needs() -> Vec<Need> {
         .into_iter()
         .chain(LAB)
         .chain(ROUTERS)
+        .chain(MONITORS)
         .map(need)
         .collect()
 }
@@ -25,7 +26,7 @@ pub(crate) fn fuzzer_needs() -> Vec<Need> {
     vec![need(&CXX)]
 }
 
-/// The names of the programs that the lab runs, but for its routers.
+/// The names of the programs that the lab runs, but for its routers and monitors.
 pub(crate) fn of_the_lab() -> impl Iterator<Item = &'static str> {
     LAB.iter().map(|program| program.name)
 }
@@ -127,6 +128,25 @@ const ROUTERS: &[Program] = &[
         name: "vtysh",
         packages: &["frr"],
         why: "asks FRR, the other router that lab nodes run",
+    },
+];
+
+/// What watches an agent on a real node. Virtual machines have none: no kernel changes what it says.
+const MONITORS: &[Program] = &[
+    Program {
+        name: "prometheus",
+        packages: &["prometheus"],
+        why: "scrapes the agent's metrics",
+    },
+    Program {
+        name: "promtool",
+        packages: &["prometheus"],
+        why: "finds fault with metrics",
+    },
+    Program {
+        name: "systemd-analyze",
+        packages: &["systemd"],
+        why: "finds fault with the agent's unit",
     },
 ];
 

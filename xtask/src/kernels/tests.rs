@@ -14,9 +14,9 @@ use crate::{
     cargo, process,
 };
 
-/// What no kernel changes, the lab's own tests and those of the object file; what takes routers,
-/// which the machines do not have; and what takes two machines.
-const NOT_FOR_ONE: &[&str] = &["lab", "lab_cleanup", "object", "routers", PAIR];
+/// What no kernel changes, the lab's own tests and those of the object file; what takes routers or
+/// monitors, which the machines do not have; and what takes two machines.
+const NOT_FOR_ONE: &[&str] = &["lab", "lab_cleanup", "object", "routers", "monitors", PAIR];
 
 /// What takes two machines.
 const PAIR: &str = "pair";

@@ -32,3 +32,4 @@ pub mod parse;
 pub mod reason;
 pub mod rewrite;
 pub mod tables;
+pub mod trie;

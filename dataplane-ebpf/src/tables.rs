@@ -1,20 +1,25 @@
 //! The BPF maps as [`Tables`].
 
 use aya_ebpf::{
-    bindings::BPF_F_NO_PREALLOC,
-    macros::map,
-    maps::{Array, HashMap, LpmTrie, lpm_trie::Key},
+    bindings::BPF_F_MMAPABLE,
+    btf_maps::{self, ArrayOfMaps},
+    macros::{btf_map, map},
+    maps::{Array, HashMap},
 };
 use dataplane_common::{
     abi::{
         Addr, Config, Endpoint, MAX_ENDPOINTS, MAX_NEXT_HOP_ENTRIES, MAX_NEXT_HOPS, MAX_PEERS,
-        MAX_ROUTES, MAX_WORKLOADS, Multipath, NextHop, Peer, Workload,
+        MAX_WORKLOADS, Multipath, NextHop, Peer, Workload,
     },
     tables::Tables,
+    trie::{self, CHUNK, CHUNKS, Line, Lines},
 };
 
-#[map]
-static ROUTES: LpmTrie<Addr, u32> = LpmTrie::with_max_entries(MAX_ROUTES, BPF_F_NO_PREALLOC);
+/// Lines that the agent writes by mapping them into its memory.
+type Chunk = btf_maps::Array<Line, { CHUNK as usize }, { BPF_F_MMAPABLE as usize }>;
+
+#[btf_map]
+static ROUTES: ArrayOfMaps<Chunk, { CHUNKS as usize }> = ArrayOfMaps::new();
 #[map]
 static NEXT_HOP_LIVE: Array<u32> = Array::with_max_entries(MAX_NEXT_HOPS, 0);
 #[map]
@@ -45,7 +50,10 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn route(&self, destination: Addr) -> Option<&NextHop> {
-        next_hop(*ROUTES.get(Key::new(32, destination))?)
+        match trie::longest(&Routes, destination) {
+            0 => None,
+            route => next_hop(route - 1),
+        }
     }
 
     #[inline(always)]
@@ -71,6 +79,16 @@ impl Tables for Maps {
     fn peer(&self, address: Addr) -> Option<&Peer> {
         // SAFETY: as in `endpoint`.
         unsafe { PEERS.get(address) }
+    }
+}
+
+/// The routes, which lead to the number of a next hop and one more.
+struct Routes;
+
+impl Lines for Routes {
+    #[inline(always)]
+    fn line(&self, number: u32) -> Option<&Line> {
+        ROUTES.get_value(number / CHUNK, &(number % CHUNK))
     }
 }
 

@@ -31,7 +31,8 @@ pub type Mac = [u8; 6];
 
 /// Names of the maps: in the object file, as pins, and in error messages.
 pub mod maps {
-    /// Longest-prefix table: destination -> id of a next hop (`u32`).
+    /// Longest-prefix table, in arrays of [`crate::trie::Line`]: destination -> id of a next hop,
+    /// plus one.
     pub const ROUTES: &str = "ROUTES";
     /// Array by next-hop id: which of the two entries of [`NEXT_HOPS`] is live (`u32`, 0 or 1).
     pub const NEXT_HOP_LIVE: &str = "NEXT_HOP_LIVE";
@@ -83,10 +84,10 @@ pub mod probes {
     pub const NEXT_TUNNEL: &str = "probe_next_tunnel";
 }
 
-/// Most routes the table takes.
-pub const MAX_ROUTES: u32 = 1 << 20;
 /// Most next hops; one a peer and pool.
 pub const MAX_NEXT_HOPS: u32 = 1 << 14;
+/// The next hop that never is one, since nobody writes it: what leads to it is the stack's.
+pub const UNSET: u32 = MAX_NEXT_HOPS - 1;
 /// Entries of the maps that have two for each next hop; their indices fit into 16 bits.
 pub const MAX_NEXT_HOP_ENTRIES: u32 = MAX_NEXT_HOPS * 2;
 /// Most local pod addresses.

@@ -1,21 +1,28 @@
 //! BPF maps as tables of keys and values, each found by its pin.
 
+use std::io;
+
 use anyhow::{Context, Result};
-use aya::maps::{
-    Array, HashMap, Map, MapData, MapError,
-    lpm_trie::{Key, LpmTrie},
-};
-use dataplane_common::abi::{Addr, maps};
-use ipnet::Ipv4Net;
+use aya::maps::{Array, HashMap, Map, MapData, MapError};
+use nix::errno::Errno;
 
 use super::Pins;
+
+/// A map takes no more entries, because it is full or the kernel has no memory for them.
+#[derive(Debug, thiserror::Error)]
+#[error("the BPF map {map} takes no more: {why}")]
+pub struct Full {
+    pub(super) map: &'static str,
+    pub(super) why: String,
+}
 
 /// What the reconciler needs of a map. A program's maps are one implementation, a
 /// [`std::collections::BTreeMap`] in the tests the other.
 pub trait Table<K, V> {
     /// Everything in the table.
     fn entries(&self) -> Result<Vec<(K, V)>>;
-    /// Adds an entry, or replaces the one that `key` has, at once.
+    /// Adds an entry, or replaces the one that `key` has, at once. An error that is [`Full`] means
+    /// that there is no room for it.
     fn insert(&mut self, key: &K, value: &V) -> Result<()>;
     /// Removes an entry, which may be missing.
     fn remove(&mut self, key: &K) -> Result<()>;
@@ -65,9 +72,14 @@ impl<K: aya::Pod, V: aya::Pod> Table<K, V> for BpfMap<HashMap<MapData, K, V>> {
     }
 
     fn insert(&mut self, key: &K, value: &V) -> Result<()> {
-        self.map
-            .insert(key, value, 0)
-            .with_context(|| format!("cannot write to the BPF map {}; is it full?", self.name))
+        match self.map.insert(key, value, 0) {
+            Err(MapError::SyscallError(error)) if is_full(&error.io_error) => Err(Full {
+                map: self.name,
+                why: error.io_error.to_string(),
+            }
+            .into()),
+            result => result.with_context(|| self.cannot("write to")),
+        }
     }
 
     fn remove(&mut self, key: &K) -> Result<()> {
@@ -78,35 +90,10 @@ impl<K: aya::Pod, V: aya::Pod> Table<K, V> for BpfMap<HashMap<MapData, K, V>> {
     }
 }
 
-impl Table<Ipv4Net, u32> for BpfMap<LpmTrie<MapData, Addr, u32>> {
-    fn entries(&self) -> Result<Vec<(Ipv4Net, u32)>> {
-        self.map
-            .iter()
-            .map(|entry| {
-                let (key, id) = entry.with_context(|| self.cannot("read"))?;
-                let length = u8::try_from(key.prefix_len())?;
-                Ok((Ipv4Net::new(key.data().into(), length)?, id))
-            })
-            .collect()
-    }
-
-    fn insert(&mut self, prefix: &Ipv4Net, id: &u32) -> Result<()> {
-        self.map
-            .insert(&trie_key(*prefix), id, 0)
-            .with_context(|| format!("cannot write {prefix} to the BPF map {}", self.name))
-    }
-
-    fn remove(&mut self, prefix: &Ipv4Net) -> Result<()> {
-        match self.map.remove(&trie_key(*prefix)) {
-            Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
-            Err(error) => Err(error)
-                .with_context(|| format!("cannot remove {prefix} from the BPF map {}", self.name)),
-        }
-    }
-}
-
-fn trie_key(prefix: Ipv4Net) -> Key<Addr> {
-    Key::new(u32::from(prefix.prefix_len()), prefix.network().octets())
+/// Whether it is for want of room that the kernel refuses an entry (bpf(2), `BPF_MAP_UPDATE_ELEM`).
+fn is_full(error: &io::Error) -> bool {
+    let error = error.raw_os_error().map(Errno::from_raw);
+    matches!(error, Some(Errno::E2BIG | Errno::ENOSPC | Errno::ENOMEM))
 }
 
 /// An array map.
@@ -131,17 +118,8 @@ impl<V: aya::Pod> BpfArray<V> {
     }
 }
 
-/// The routes' map.
-pub type RouteMap = BpfMap<LpmTrie<MapData, Addr, u32>>;
 /// A hash map.
 pub type BpfHash<K, V> = BpfMap<HashMap<MapData, K, V>>;
-
-impl RouteMap {
-    /// Opens the routes.
-    pub fn open_routes(pins: &Pins) -> Result<Self> {
-        Self::open(pins, maps::ROUTES, Map::LpmTrie)
-    }
-}
 
 impl<K: aya::Pod, V: aya::Pod> BpfHash<K, V> {
     /// Opens the hash map `name`.

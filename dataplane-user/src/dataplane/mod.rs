@@ -6,20 +6,24 @@
 mod attach;
 mod clsact;
 mod intact;
+mod lines;
 mod load;
 mod maps;
 mod object;
 mod pins;
 mod probe;
+mod routes;
+mod trie;
 mod xdp;
 
 pub use attach::{Applied, Attachment, Attachments, attached, detach_all};
 pub use clsact::take_owned_qdiscs;
 pub use intact::check_intact;
 pub use load::{Dataplane, load};
-pub use maps::{BpfArray, BpfHash, BpfMap, RouteMap, Table};
+pub use maps::{BpfArray, BpfHash, BpfMap, Full, Table};
 pub use object::bpf_object;
 pub use pins::{PinLock, Pins};
+pub use routes::RouteMap;
 pub use xdp::{WhyOff, XdpLinks, XdpMode, XdpState, XdpUplink, detach_xdp, xdp_states};
 
 use anyhow::Result;

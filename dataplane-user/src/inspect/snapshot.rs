@@ -32,7 +32,7 @@ impl Snapshot {
         let ways = BpfArray::<Multipath>::open_array(pins, maps::MULTIPATHS)?;
         let mut routes = BTreeMap::new();
         let mut multipaths = BTreeMap::new();
-        for (prefix, id) in RouteMap::open_routes(pins)?.entries()? {
+        for (prefix, id) in RouteMap::read_routes(pins)?.entries()? {
             let hop = next_hop(id)?;
             if hop.kind() == Some(NextHopKind::Multipath) && !multipaths.contains_key(&hop.entry) {
                 let mut places = [NextHop::default(); WAYS];

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result};
-use dataplane_common::abi::{MAX_NEXT_HOPS, Multipath, NextHop, NextHopKind, WAYS};
+use dataplane_common::abi::{MAX_NEXT_HOPS, Multipath, NextHop, NextHopKind, UNSET, WAYS};
 
 use crate::{
     dataplane::BpfArray,
@@ -168,12 +168,12 @@ impl<L: Slots<u32>, E: Slots<NextHop>, M: Slots<Multipath>> NextHops<L, E, M> {
             }
         }
         let in_use = |id: &u32| taken.contains(id) || self.known.contains_key(id);
-        let mut free = (0..MAX_NEXT_HOPS).filter(|id| !in_use(id));
+        let mut free = (0..UNSET).filter(|id| !in_use(id));
         for (key, held) in new {
             let id = equal.get_mut(held).and_then(Vec::pop);
             let id = id.or_else(|| free.next()).with_context(|| {
                 format!(
-                    "more than {MAX_NEXT_HOPS} next hops, the most there can be: a cluster of \
+                    "more than {UNSET} next hops, the most there can be: a cluster of \
                      fewer nodes or pools is needed"
                 )
             })?;
@@ -472,13 +472,13 @@ mod tests {
             }
         };
         let mut next_hops = empty();
-        let all = peers(MAX_NEXT_HOPS);
+        let all = peers(UNSET);
         assert_eq!(
             next_hops.write(&all).unwrap(),
-            usize::try_from(MAX_NEXT_HOPS).unwrap()
+            usize::try_from(UNSET).unwrap()
         );
         assert_eq!(restarted(next_hops).write(&all).unwrap(), 0);
-        let refused = empty().write(&peers(MAX_NEXT_HOPS + 1)).unwrap_err();
-        assert!(refused.to_string().starts_with("more than 16384 next hops"));
+        let refused = empty().write(&peers(UNSET + 1)).unwrap_err();
+        assert!(refused.to_string().starts_with("more than 16383 next hops"));
     }
 }

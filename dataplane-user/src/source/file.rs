@@ -2,11 +2,13 @@
 //!
 //! A file is read into raw values that remember their lines, then held against the rules section
 //! by section, then across sections. All mistakes are reported at once; only YAML that cannot be
-//! read, or that has unknown fields, stops at the first.
+//! read, or that has unknown fields, stops at the first. Long lists of routes are read by
+//! `plain` first, where there is nothing to report.
 
 mod claims;
 mod list;
 mod nodes;
+mod plain;
 mod pools;
 mod raw;
 mod routes;
@@ -16,11 +18,12 @@ mod tests;
 use std::path::Path;
 
 use crate::{
-    cluster::{Cluster, Node},
-    document::{self, FileError, Problems},
+    cluster::{Cluster, Node, Route},
+    document::{self, FileError, Located, Problems},
 };
 use list::few;
 use nodes::CheckedNode;
+use pools::CheckedPools;
 use raw::RawCluster;
 
 /// Reads and validates the cluster table in `file`.
@@ -29,6 +32,23 @@ pub fn read(file: &Path) -> Result<Cluster, FileError> {
 }
 
 fn parse(file: &Path, text: &str) -> Result<Cluster, FileError> {
+    parse_plain(file, text).map_or_else(|| parse_yaml(file, text), Ok)
+}
+
+/// Reads a table whose routes are plain, if nothing is wrong with it.
+fn parse_plain(file: &Path, text: &str) -> Option<Cluster> {
+    let (rest, routes) = plain::split(text)?;
+    let raw = document::parse::<RawCluster>(file, &rest).ok()??;
+    let mut problems = Problems::default();
+    let pools = pools::check(raw.pools, &mut problems);
+    let nodes = nodes::check(raw.nodes, &pools, &mut problems);
+    let routes = routes::check_plain(&routes, &pools, &nodes)?;
+    claims::check(&nodes, &routes, &mut problems);
+    problems.into_result(file).ok()?;
+    Some(cluster(pools, nodes, routes))
+}
+
+fn parse_yaml(file: &Path, text: &str) -> Result<Cluster, FileError> {
     let Some(raw) = document::parse::<RawCluster>(file, text)? else {
         let text = "is empty: list the cluster's pools and nodes in it";
         return Err(FileError::new(file, None, text));
@@ -39,14 +59,19 @@ fn parse(file: &Path, text: &str) -> Result<Cluster, FileError> {
     let routes = routes::check(raw.routes, &pools, &nodes, &mut problems);
     claims::check(&nodes, &routes, &mut problems);
     problems.into_result(file)?;
-    Ok(Cluster {
+    Ok(cluster(pools, nodes, routes))
+}
+
+/// What the sections say, which has been found right.
+fn cluster(pools: CheckedPools, nodes: Vec<CheckedNode>, routes: Vec<Located<Route>>) -> Cluster {
+    Cluster {
         pools: pools.into_pools(),
         nodes: nodes
             .into_iter()
             .filter_map(CheckedNode::into_node)
             .collect(),
         routes: routes.into_iter().map(|route| route.value).collect(),
-    })
+    }
 }
 
 /// This node in the table that was read from `file`, by the `name` it has in the configuration.

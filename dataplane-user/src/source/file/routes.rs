@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::list::few;
 use super::nodes::CheckedNode;
+use super::plain::PlainRoute;
 use super::pools::CheckedPools;
 use super::raw::RawRoute;
 use crate::cluster::{NodeId, Route, RouteTarget};
@@ -21,6 +22,26 @@ pub(super) fn check(
         .flatten()
         .filter_map(|raw| route(raw, pools, &names, problems))
         .collect()
+}
+
+/// The same of plain routes, if there is nothing wrong with any. They have no lines.
+pub(super) fn check_plain(
+    plain: &[PlainRoute<'_>],
+    pools: &CheckedPools,
+    nodes: &[CheckedNode],
+) -> Option<Vec<Located<Route>>> {
+    let names = NodeNames::of(nodes);
+    let route = |plain: &PlainRoute<'_>| {
+        let cidr = scalar::prefix(plain.cidr).ok()?;
+        pools.cover(cidr).ok()?;
+        let target = match plain.node {
+            Some(name) => names.find(name).ok()?,
+            None => RouteTarget::Blackhole,
+        };
+        let value = Route { cidr, target };
+        Some(Located { value, line: 0 })
+    };
+    plain.iter().map(route).collect()
 }
 
 fn route(

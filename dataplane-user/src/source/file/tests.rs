@@ -610,3 +610,51 @@ fn a_corrupted_table_is_read_or_refused_by_line() {
         table.err().map(|error| error.to_string())
     });
 }
+
+#[test]
+fn plain_routes_are_read_as_yaml_is() {
+    let (before, _) = VALID.split_once("routes:").unwrap();
+    let flow = VALID.replace("  - { cidr", "- {cidr").replace(" }", "}");
+    let block = "routes:\n- cidr: 10.244.7.9/32\n  node: node1\n\n# more\n- cidr: 10.244.9.0/24\n  \
+                 blackhole: true\n";
+    let block = before.to_owned() + block;
+    let (pools, nodes) = before.split_once("nodes:").unwrap();
+    let between = format!("{pools}routes:\n- {{cidr: 10.244.7.9/32, node: node1}}\nnodes:{nodes}");
+    for text in [VALID, &flow, &block, &between] {
+        let plain = parse_plain(Path::new("a.yaml"), text).expect(text);
+        assert_eq!(plain, parse_yaml(Path::new("a.yaml"), text).unwrap());
+    }
+}
+
+#[test]
+fn what_is_not_plain_is_left_to_yaml() {
+    for (from, to) in [
+        ("node: node1 }", "node: \"node1\" }"),
+        ("node: node1 }", "node: node1 } # it"),
+        ("node: node1 }", "node: &a node1 }"),
+        ("node: node1 }", "node: null }"),
+        ("  - { cidr: 10.244.7.9", " - { cidr: 10.244.7.9"),
+        ("blackhole: true", "blackhole: True"),
+        (
+            "{ cidr: 10.244.7.9/32, node: node1 }",
+            "{ node: node1, cidr: 10.244.7.9/32 }",
+        ),
+    ] {
+        assert_eq!(VALID.matches(from).count(), 1, "{from:?} names one place");
+        assert!(plain::split(&VALID.replace(from, to)).is_none(), "{to}");
+    }
+}
+
+#[test]
+fn what_plain_routes_are_corrupted_to_is_read_as_yaml_or_not_at_all() {
+    let plain = std::cell::Cell::new(0);
+    corrupt(VALID, 5_000, &[""], |text| {
+        let yaml = parse_yaml(Path::new("cluster.yaml"), text);
+        if let Some(cluster) = parse_plain(Path::new("cluster.yaml"), text) {
+            plain.set(plain.get() + 1);
+            assert_eq!(Some(&cluster), yaml.as_ref().ok(), "{text}");
+        }
+        yaml.err().map(|error| error.to_string())
+    });
+    assert!(plain.get() > 50, "{} of them are plain", plain.get());
+}

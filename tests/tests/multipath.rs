@@ -143,7 +143,7 @@ fn route_anycast(node: &Node, way: Way, others: [&Node; 2]) -> Result<()> {
     let pins = Pins::new(node.pins());
     let mut tables = tables(&Snapshot::read(&pins)?)?;
     let blocks = others.map(|other| tables.routes[&other.pod_cidr()]);
-    let both = NextHopKey::Multipath(0);
+    let both = NextHopKey::Mirrored(0);
     let ways = spread(&blocks.map(|key| (key, 1))).context("two ways")?;
     tables.multipaths.insert(both, ways);
     tables.routes.insert(ANYCAST.into(), both);

@@ -113,6 +113,7 @@ reasons! {
     InnerNotIpv4 Stack "inner-not-ipv4" "a VXLAN frame that does not hold IPv4"
     InnerOtherHost Stack "inner-other-host" "a VXLAN frame for another VTEP"
     KernelEncap Stack "kernel-encap" "VXLAN that the kernel's device encapsulates"
+    UnlistedPeer Stack "unlisted-peer" "a tunnel packet from where no tunnel of ours leads; the stack's"
     OwnerUnknown Stack "owner-unknown" "in a tunnel, from an address whose one owner no route tells; the stack's"
     Accepted Stack "accepted" "out of a tunnel, found right, left to the stack"
 

@@ -98,7 +98,7 @@ pub(super) fn open<'t, P: Packet, T: Tables>(
     tunnel: Tunnel,
 ) -> Result<Opened<'t>, Reason> {
     if tables.peer(outer.source).is_none() {
-        return Err(Reason::UnknownPeer);
+        return Err(unknown_peer(config));
     }
     let offset = inner_offset(tunnel);
     let inner = parse::ipv4(packet, offset).map_err(|_| Reason::InnerMalformed)?;
@@ -114,6 +114,18 @@ pub(super) fn open<'t, P: Packet, T: Tables>(
         endpoint,
         decap: Decap { tunnel, tos },
     })
+}
+
+/// What a tunnel packet from an address that is no peer's is. Without a carrier the peers are those
+/// that our own tunnels lead to: another node may well send in one what goes to it without, and the
+/// kernel's device and whoever guards it know.
+#[inline(always)]
+const fn unknown_peer(config: &Config) -> Reason {
+    if config.carrier == 0 {
+        Reason::UnlistedPeer
+    } else {
+        Reason::UnknownPeer
+    }
 }
 
 /// Whether an outer header allows what it carries to be read.

@@ -55,7 +55,7 @@ pub(super) fn check<'t, P: Packet, T: Tables>(
     if !is_unicast(inner.source) || !is_unicast(inner.destination) {
         return Err(Reason::Martian);
     }
-    belongs_to(tables, peer, inner.source)?;
+    belongs_to(tables, config, peer, inner.source)?;
     if let Some(endpoint) = tables.endpoint(inner.destination) {
         return Ok(Some(endpoint));
     }
@@ -100,15 +100,26 @@ pub(super) fn is_tunnel<P: Packet, T: Tables>(
 ///
 /// Where the route has many ways, or leads to a router and nobody knows what is behind it, there is
 /// no telling, and the packet is not ours to drop. To look for the peer among all of a multipath's
-/// ways would cost each such packet a lookup a way.
+/// ways would cost each such packet a lookup a way. Without a carrier the routes are not the whole
+/// table of the cluster, but what the kernel's came to: what they do not know is not forged either.
 #[inline(always)]
-fn belongs_to<T: Tables>(tables: &T, peer: Addr, address: Addr) -> Result<(), Reason> {
+fn belongs_to<T: Tables>(
+    tables: &T,
+    config: &Config,
+    peer: Addr,
+    address: Addr,
+) -> Result<(), Reason> {
     const UNKNOWN: Addr = [0; 4];
     if address == peer {
         return Ok(());
     }
-    let next_hop = tables.route(address).ok_or(Reason::ForeignSource)?;
-    match next_hop.kind().ok_or(Reason::ForeignSource)? {
+    let unrouted = if config.carrier == 0 {
+        Reason::OwnerUnknown
+    } else {
+        Reason::ForeignSource
+    };
+    let next_hop = tables.route(address).ok_or(unrouted)?;
+    match next_hop.kind().ok_or(unrouted)? {
         NextHopKind::Multipath => Err(Reason::OwnerUnknown),
         NextHopKind::Direct if next_hop.peer == UNKNOWN => Err(Reason::OwnerUnknown),
         kind if kind.is_remote() && next_hop.peer == peer => Ok(()),

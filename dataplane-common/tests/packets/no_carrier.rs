@@ -15,8 +15,8 @@ use crate::{
     programs::Program,
     robustness::samples,
     world::{
-        FIRST, HERE, Mode, POD_MTU, TABLES, THERE, UNRESOLVED, node, pod, tables, tunnel_address,
-        veth,
+        ELSEWHERE, FIRST, HERE, Mode, OUTSIDE, POD_MTU, TABLES, THERE, UNRESOLVED, node, pod,
+        tables, tunnel_address, veth,
     },
 };
 
@@ -95,6 +95,42 @@ fn what_the_stack_treats_stays_in_its_tunnel() {
             assert_eq!(left, frame, "{reason:?}");
         }
     }
+}
+
+/// The peers are those that our tunnels lead to, the routes what the kernel's came to. What they do
+/// not know is the kernel's device's; what they know to be another's is forged.
+#[test]
+fn what_is_not_known_is_left_and_what_is_known_to_be_forged_is_dropped() {
+    let to = pod(Mode::Vxlan, HERE, FIRST);
+    for tunnel in TUNNELS {
+        let unrouted = tunnelled(tunnel, &Ip::new(OUTSIDE, to));
+        let anothers = tunnelled(tunnel, &Ip::new(pod(Mode::Vxlan, ELSEWHERE, FIRST), to));
+        let own = tunnelled(tunnel, &Ip::new(pod(Mode::Vxlan, HERE, FIRST), to));
+        let mut unlisted = BARE.clone();
+        unlisted.peers.remove(&node(THERE));
+        for (frame, tables, reason) in [
+            (&unrouted, &*BARE, Reason::OwnerUnknown),
+            (&unrouted, &*TABLES, Reason::ForeignSource),
+            (&anothers, &*BARE, Reason::ForeignSource),
+            (&own, &*BARE, Reason::ForeignSource),
+            (
+                &tunnelled(tunnel, &to_pod()),
+                &unlisted,
+                Reason::UnlistedPeer,
+            ),
+        ] {
+            let verdict = Program::Uplink.decide(frame, tables);
+            assert_eq!(verdict, Verdict::Leave(reason));
+            assert_eq!(decide::xdp_uplink(frame, tables), Err(reason));
+        }
+        let with_carrier = MemoryTables {
+            config: TABLES.config,
+            ..unlisted
+        };
+        let verdict = Program::Uplink.decide(&tunnelled(tunnel, &to_pod()), &with_carrier);
+        assert_eq!(verdict, Verdict::Leave(Reason::UnknownPeer));
+    }
+    assert_eq!(Reason::UnlistedPeer.action(), Action::Stack);
 }
 
 #[test]

@@ -143,7 +143,10 @@ pub(in crate::kernel) fn route(payload: &[u8]) -> Option<FibRoute> {
             libc::RTA_PRIORITY => info.metric = number(value)?,
             libc::RTA_PREFSRC => info.source = address(value),
             libc::RTA_METRICS => info.mtu = mtu(value),
-            libc::RTA_MULTIPATH => info.target = Target::Hops(hops(value)),
+            // The hops of an object's group are listed besides, and change without the route.
+            libc::RTA_MULTIPATH if info.target == Target::Nowhere => {
+                info.target = Target::Hops(hops(value));
+            }
             RTA_NH_ID => info.target = Target::Object(number(value)?),
             _ => hop.read(&attribute),
         }

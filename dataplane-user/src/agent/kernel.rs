@@ -202,7 +202,11 @@ impl Agent {
         let fib = &self.kernel.fib;
         let destinations = &mut self.destinations;
         let mut want = |prefix: Ipv4Net| {
-            let destination = fib.destination(prefix);
+            // What is gone has no route, although a wider one has the packets.
+            let destination = fib
+                .has_prefix(prefix)
+                .then(|| fib.destination(prefix))
+                .flatten();
             (
                 prefix,
                 destination.map(|destination| destinations.key(destination)),

@@ -10,18 +10,16 @@ use anyhow::{Context as _, Result};
 use super::{AS, Speaker};
 use crate::NsCommand;
 
-/// The daemon, which with `-R` waits for what its predecessor's peers still know.
-pub(super) fn command(speaker: &Speaker) -> Result<NsCommand> {
+/// Starts the daemon, which with `-R` waits for what its predecessor's peers still know.
+pub(super) fn start(speaker: &mut Speaker) -> Result<()> {
     write_config(speaker)?;
     let mut command = speaker.ns.command("bird").arg("-f");
     if speaker.graceful {
         command = command.arg("-R");
     }
-    Ok(command
-        .arg("-c")
-        .arg(config_path(speaker))
-        .arg("-s")
-        .arg(socket_path(speaker)))
+    let command = command.arg("-c").arg(config_path(speaker));
+    let command = command.arg("-s").arg(socket_path(speaker));
+    speaker.run("bird", command)
 }
 
 /// Has the daemon read its configuration again.

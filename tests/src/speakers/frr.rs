@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
@@ -18,19 +19,23 @@ const USER: &str = "frr";
 /// What they may do nevertheless.
 const CAPABILITIES: &str = "+net_admin,+net_bind_service,+net_raw,+sys_admin,+setgid";
 
-/// Starts the daemon that writes to the kernel, and waits until it listens.
-pub(super) fn start_zebra(speaker: &mut Speaker) -> Result<()> {
+/// Starts the daemon that writes to the kernel, which with `--graceful_restart` leaves for a while
+/// what its predecessor has written, and the one that speaks BGP.
+pub(super) fn start(speaker: &mut Speaker) -> Result<()> {
     let chown = speaker.ns.command("chown").arg(format!("{USER}:{USER}"));
     chown.arg(&speaker.dir).run()?;
-    let zebra = daemon(speaker, "zebra", "")?;
+    let socket = socket_path(speaker);
+    if socket.exists() {
+        fs::remove_file(&socket).with_context(|| format!("remove {}", socket.display()))?;
+    }
+    let mut zebra = daemon(speaker, "zebra", "")?;
+    if speaker.graceful {
+        zebra = zebra.args(["--graceful_restart", "60"]);
+    }
     speaker.run("zebra", zebra)?;
-    let socket = speaker.dir.join("zserv");
-    eventually("zebra listens", || Ok(socket.exists()))
-}
-
-/// The daemon that speaks BGP.
-pub(super) fn bgpd(speaker: &Speaker) -> Result<NsCommand> {
-    daemon(speaker, "bgpd", &config(speaker))
+    eventually("zebra listens", || Ok(socket.exists()))?;
+    let bgpd = daemon(speaker, "bgpd", &config(speaker))?;
+    speaker.run("bgpd", bgpd)
 }
 
 fn daemon(speaker: &Speaker, name: &str, config: &str) -> Result<NsCommand> {
@@ -51,7 +56,7 @@ fn daemon(speaker: &Speaker, name: &str, config: &str) -> Result<NsCommand> {
         .arg("--pid_file")
         .arg(dir.join(format!("{name}.pid")))
         .arg("--socket")
-        .arg(dir.join("zserv"))
+        .arg(socket_path(speaker))
         .arg("--vty_socket")
         .arg(dir)
         .args(["--vty_port", "0", "--log", "stdout"]))
@@ -91,11 +96,6 @@ fn config(speaker: &Speaker) -> String {
          no bgp network import-check\n",
         speaker.address
     );
-    config += if speaker.graceful {
-        "bgp graceful-restart\nbgp graceful-restart preserve-fw-state\n"
-    } else {
-        "bgp graceful-restart-disable\n"
-    };
     for peer in &speaker.peers {
         write!(
             config,
@@ -107,6 +107,11 @@ fn config(speaker: &Speaker) -> String {
         )
         .expect("write into a string");
     }
+    config += if speaker.graceful {
+        "bgp graceful-restart\nbgp graceful-restart preserve-fw-state\n"
+    } else {
+        "bgp graceful-restart-disable\n"
+    };
     config += "address-family ipv4 unicast\n";
     for block in &speaker.blocks {
         writeln!(config, "network {block}").expect("write into a string");
@@ -120,4 +125,8 @@ fn config(speaker: &Speaker) -> String {
         .expect("write into a string");
     }
     config + "exit-address-family\n"
+}
+
+fn socket_path(speaker: &Speaker) -> PathBuf {
+    speaker.dir.join("zserv")
 }

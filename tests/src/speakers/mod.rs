@@ -13,9 +13,6 @@ use ipnet::Ipv4Net;
 
 use crate::{Background, Lab, NetNs, Node, NsCommand, eventually};
 
-/// The daemon that speaks BGP.
-const BGP: &str = "bgp";
-
 /// The number of the autonomous system that all speakers are in: Calico's default.
 const AS: u32 = 64512;
 
@@ -42,7 +39,7 @@ pub struct Speaker {
     graceful: bool,
     /// For configuration, logs and control sockets.
     dir: PathBuf,
-    /// What runs, by name: [`BGP`], and that through which it writes to the kernel, if there is one.
+    /// What runs, by name.
     running: BTreeMap<&'static str, Background>,
 }
 
@@ -70,28 +67,26 @@ impl Speaker {
                     dir,
                     running: BTreeMap::new(),
                 };
-                if daemon == Daemon::Frr {
-                    frr::start_zebra(&mut speaker)?;
-                }
                 speaker.start()?;
                 Ok(speaker)
             })
             .collect()
     }
 
-    /// Starts the daemon that speaks BGP.
+    /// Starts its daemons.
     pub fn start(&mut self) -> Result<()> {
-        let command = match self.daemon {
-            Daemon::Bird => bird::command(self)?,
-            Daemon::Frr => frr::bgpd(self)?,
-        };
-        self.run(BGP, command)
+        match self.daemon {
+            Daemon::Bird => bird::start(self),
+            Daemon::Frr => frr::start(self),
+        }
     }
 
-    /// Kills it, without a word to its peers.
+    /// Kills them, without a word to its peers.
     pub fn kill(&mut self) -> Result<()> {
-        let mut daemon = self.running.remove(BGP).context("it is not running")?;
-        daemon.kill()?;
+        for daemon in self.running.values_mut() {
+            daemon.kill()?;
+        }
+        self.running.clear();
         Ok(())
     }
 

@@ -59,12 +59,13 @@ pub(super) fn check<'t, P: Packet, T: Tables>(
     if let Some(endpoint) = tables.endpoint(inner.destination) {
         return Ok(Some(endpoint));
     }
-    let is_local = inner.destination == config.node
-        || tables
-            .route(inner.destination)
-            .is_some_and(|next_hop| next_hop.kind() == Some(NextHopKind::Local));
-    if !is_local {
-        return Err(Reason::ForeignDestination);
+    if inner.destination != config.node {
+        let next_hop = tables.route(inner.destination);
+        match next_hop.ok_or(Reason::ForeignDestination)?.kind() {
+            Some(NextHopKind::Local) => {}
+            Some(_) => return Err(Reason::ForeignDestination),
+            None => return Err(Reason::OwnerUnknown),
+        }
     }
     if is_tunnel(packet, tables, config, inner, offset) {
         return Err(Reason::NestedTunnel);
@@ -98,10 +99,11 @@ pub(super) fn is_tunnel<P: Packet, T: Tables>(
 
 /// That `address` is node `peer`'s: its own, or one that we would route to it.
 ///
-/// Where the route has many ways, or leads to a router and nobody knows what is behind it, there is
-/// no telling, and the packet is not ours to drop. To look for the peer among all of a multipath's
-/// ways would cost each such packet a lookup a way. Without a carrier the routes are not the whole
-/// table of the cluster, but what the kernel's came to: what they do not know is not forged either.
+/// Where the route has many ways, leads to a router and nobody knows what is behind it, or found no
+/// room in the table, there is no telling, and the packet is not ours to drop. To look for the peer
+/// among all of a multipath's ways would cost each such packet a lookup a way. Without a carrier the
+/// routes are not the whole table of the cluster, but what the kernel's came to: what they do not know
+/// is not forged either.
 #[inline(always)]
 fn belongs_to<T: Tables>(
     tables: &T,
@@ -119,7 +121,7 @@ fn belongs_to<T: Tables>(
         Reason::ForeignSource
     };
     let next_hop = tables.route(address).ok_or(unrouted)?;
-    match next_hop.kind().ok_or(unrouted)? {
+    match next_hop.kind().ok_or(Reason::OwnerUnknown)? {
         NextHopKind::Multipath => Err(Reason::OwnerUnknown),
         NextHopKind::Direct if next_hop.peer == UNKNOWN => Err(Reason::OwnerUnknown),
         kind if kind.is_remote() && next_hop.peer == peer => Ok(()),

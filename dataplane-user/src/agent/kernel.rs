@@ -138,7 +138,9 @@ impl Agent {
 
     /// Brings the maps and programs to what the mirror now says.
     async fn synchronize(&mut self, news: News) -> Result<()> {
-        let dirty = self.find_stages(news.dirty);
+        let mut dirty = self.find_stages(news.dirty);
+        // There may be room by now.
+        dirty.every_prefix |= !news.resyncs.is_empty() && self.reconciler.is_short();
         let known = self.destinations.len();
         let wanted = self.wanted(&dirty);
         let ways_changed = dirty.ways || dirty.underlays || self.destinations.len() != known;
@@ -201,26 +203,17 @@ impl Agent {
     fn wanted(&mut self, dirty: &Dirty) -> Vec<Wanted> {
         let fib = &self.kernel.fib;
         let destinations = &mut self.destinations;
-        let mut want = |prefix: Ipv4Net| {
-            // What is gone has no route, although a wider one has the packets.
-            let destination = fib
-                .has_prefix(prefix)
-                .then(|| fib.destination(prefix))
-                .flatten();
+        let want = |prefix: Ipv4Net| {
+            let destination = fib.destination(prefix);
             (
                 prefix,
                 destination.map(|destination| destinations.key(destination)),
             )
         };
         if !dirty.every_prefix {
-            return dirty.prefixes.iter().map(|prefix| want(*prefix)).collect();
+            return dirty.prefixes.iter().copied().map(want).collect();
         }
-        let mut wanted: Vec<Wanted> = fib.prefixes().map(&mut want).collect();
-        let gone = self
-            .reconciler
-            .prefixes()
-            .filter(|prefix| !fib.has_prefix(*prefix));
-        wanted.extend(gone.map(|prefix| (prefix, None)));
+        let mut wanted: Vec<Wanted> = fib.prefixes().map(want).collect();
         // A prefix may be in several tables.
         wanted.sort_unstable_by_key(|(prefix, _)| *prefix);
         wanted.dedup();
@@ -257,33 +250,35 @@ impl Agent {
         mirror::mirrored(&self.config, fib, &pods, &uplinks, &self.ways)
     }
 
-    /// Writes where prefixes lead. Those that contain others come first, so that none is missing
-    /// under a longer one; what fails does not keep the rest from being done.
+    /// Writes where prefixes lead, all that there are or those that have changed.
     fn write_routes(&mut self, wanted: &[Wanted], are_all: bool) -> Result<Changes> {
-        let mut changes = Changes::default();
-        let mut failed = None;
-        if are_all {
-            self.destinations.recount();
+        if !are_all {
+            return self.write_changed(wanted);
         }
+        let routes = wanted.iter();
+        let routes = routes.filter_map(|(prefix, key)| Some((*prefix, (*key)?)));
+        self.destinations.recount();
+        for (_, key) in routes.clone() {
+            self.destinations.take(key);
+        }
+        self.reconciler.write_routes(routes)
+    }
+
+    fn write_changed(&mut self, wanted: &[Wanted]) -> Result<Changes> {
+        let mut changes = Changes::default();
         for (prefix, key) in wanted {
-            let moved = match self.reconciler.route(*prefix, *key) {
-                Ok(moved) => moved,
-                Err(error) => {
-                    failed.get_or_insert(error);
-                    continue;
-                }
+            let Some(old) = self.reconciler.route(*prefix, *key)? else {
+                continue;
             };
-            if let Some(Some(old)) = moved.filter(|_| !are_all) {
+            if let Some(old) = old {
                 self.destinations.release(old);
             }
-            if let Some(key) = key.filter(|_| are_all || moved.is_some()) {
-                self.destinations.take(key);
+            if let Some(key) = key {
+                self.destinations.take(*key);
             }
-            if moved.is_some() {
-                changes.written += usize::from(key.is_some());
-                changes.removed += usize::from(key.is_none());
-            }
+            changes.written += usize::from(key.is_some());
+            changes.removed += usize::from(key.is_none());
         }
-        failed.map_or(Ok(changes), Err)
+        Ok(changes)
     }
 }

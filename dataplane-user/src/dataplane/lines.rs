@@ -125,10 +125,7 @@ impl Memory for Chunks {
     }
 
     fn grow(&mut self) -> Result<(), Full> {
-        let full = |why: String| Full {
-            map: maps::ROUTES,
-            why,
-        };
+        let full = |why| Full::new(maps::ROUTES, why);
         if self.mapped.len() >= self.len() as usize {
             return Err(full(format!("it has all of its {} arrays", self.len())));
         }

@@ -4,6 +4,7 @@ use std::io;
 
 use anyhow::{Context, Result};
 use aya::maps::{Array, HashMap, Map, MapData, MapError};
+use ipnet::Ipv4Net;
 use nix::errno::Errno;
 
 use super::Pins;
@@ -12,8 +13,16 @@ use super::Pins;
 #[derive(Debug, thiserror::Error)]
 #[error("the BPF map {map} takes no more: {why}")]
 pub struct Full {
-    pub(super) map: &'static str,
-    pub(super) why: String,
+    map: &'static str,
+    why: String,
+}
+
+impl Full {
+    /// The map of this name takes no more, for this reason.
+    pub(crate) fn new(map: &'static str, why: impl ToString) -> Self {
+        let why = why.to_string();
+        Self { map, why }
+    }
 }
 
 /// What the reconciler needs of a map. A program's maps are one implementation, a
@@ -26,6 +35,12 @@ pub trait Table<K, V> {
     fn insert(&mut self, key: &K, value: &V) -> Result<()>;
     /// Removes an entry, which may be missing.
     fn remove(&mut self, key: &K) -> Result<()>;
+}
+
+/// The table of the routes, which says itself what it holds: a copy would be as large.
+pub trait RouteTable: Table<Ipv4Net, u32> {
+    /// What `prefix` itself leads to.
+    fn get(&self, prefix: &Ipv4Net) -> Option<u32>;
 }
 
 /// A map with a name, for messages.
@@ -73,11 +88,9 @@ impl<K: aya::Pod, V: aya::Pod> Table<K, V> for BpfMap<HashMap<MapData, K, V>> {
 
     fn insert(&mut self, key: &K, value: &V) -> Result<()> {
         match self.map.insert(key, value, 0) {
-            Err(MapError::SyscallError(error)) if is_full(&error.io_error) => Err(Full {
-                map: self.name,
-                why: error.io_error.to_string(),
+            Err(MapError::SyscallError(error)) if is_full(&error.io_error) => {
+                Err(Full::new(self.name, error.io_error).into())
             }
-            .into()),
             result => result.with_context(|| self.cannot("write to")),
         }
     }

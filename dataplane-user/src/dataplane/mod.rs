@@ -5,6 +5,7 @@
 
 mod attach;
 mod clsact;
+mod fill;
 mod intact;
 mod lines;
 mod load;
@@ -18,9 +19,10 @@ mod xdp;
 
 pub use attach::{Applied, Attachment, Attachments, attached, detach_all};
 pub use clsact::take_owned_qdiscs;
+pub use fill::{Fill, fills};
 pub use intact::check_intact;
 pub use load::{Dataplane, load};
-pub use maps::{BpfArray, BpfHash, BpfMap, Full, Table};
+pub use maps::{BpfArray, BpfHash, BpfMap, Full, RouteTable, Table};
 pub use object::bpf_object;
 pub use pins::{PinLock, Pins};
 pub use routes::RouteMap;

@@ -6,6 +6,7 @@ use ipnet::Ipv4Net;
 use super::{
     Pins, Table,
     lines::{Access, Chunks},
+    maps::RouteTable,
     trie::Trie,
 };
 
@@ -46,5 +47,11 @@ impl Table<Ipv4Net, u32> for RouteMap {
     fn remove(&mut self, prefix: &Ipv4Net) -> Result<()> {
         self.0.remove(*prefix);
         Ok(())
+    }
+}
+
+impl RouteTable for RouteMap {
+    fn get(&self, prefix: &Ipv4Net) -> Option<u32> {
+        self.0.get(*prefix).checked_sub(1)
     }
 }

@@ -87,6 +87,19 @@ impl<M: Memory> Trie<M> {
         self.fresh - u32::try_from(retired).unwrap_or(self.fresh)
     }
 
+    /// What `prefix` itself leads to, or 0.
+    pub(super) fn get(&self, prefix: Ipv4Net) -> u32 {
+        let path = Path::to(prefix);
+        let mut block = path.block;
+        for hop in path.hops() {
+            block = self.memory.get(block * LINE + hop.word);
+            if block == 0 {
+                return 0;
+            }
+        }
+        self.memory.get(block * LINE + path.word)
+    }
+
     /// Has `prefix` lead to `route`, which is not 0.
     pub(super) fn insert(&mut self, prefix: Ipv4Net, route: u32) -> Result<(), Full> {
         let path = Path::to(prefix);
@@ -412,10 +425,7 @@ mod tests {
         fn grow(&mut self) -> Result<(), Full> {
             let lines = self.lines.len() + self.step;
             if lines > self.most {
-                return Err(Full {
-                    map: "test",
-                    why: "it is a test".to_owned(),
-                });
+                return Err(Full::new("test", "it is a test"));
             }
             self.lines.resize(lines, [0; WORDS]);
             Ok(())
@@ -479,6 +489,11 @@ mod tests {
                 "{address} by {routes:?}"
             );
         }
+        assert!(
+            routes
+                .iter()
+                .all(|(prefix, route)| trie.get(*prefix) == *route)
+        );
         let entries: BTreeMap<_, _> = trie.entries().into_iter().collect();
         assert_eq!(entries, *routes);
     }

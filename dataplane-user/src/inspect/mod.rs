@@ -12,4 +12,4 @@ pub use explain::{Explanation, explain};
 pub use output::{Format, Row, render, render_explanation, render_status};
 pub use rows::{CounterRow, EndpointRow, PeerRow, RouteRow, UnmirroredRow, WayRow};
 pub use snapshot::{Snapshot, counters};
-pub use status::{HookRow, Status, status};
+pub use status::{HookRow, MapRow, Status, status};

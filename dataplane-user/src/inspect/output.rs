@@ -46,7 +46,7 @@ pub fn render_explanation(explanation: &Explanation, format: Format) -> Result<S
     }
 }
 
-/// Renders the status: for people a line about the agent, and a table.
+/// Renders the status: for people a line about the agent, and two tables.
 pub fn render_status(status: &Status, format: Format) -> Result<String> {
     match format {
         Format::Table => {
@@ -57,8 +57,9 @@ pub fn render_status(status: &Status, format: Format) -> Result<String> {
             };
             let pins = &status.pins;
             Ok(format!(
-                "{agent} (pins: {pins})\n\n{}",
-                table(&status.hooks)
+                "{agent} (pins: {pins})\n\n{}\n{}",
+                table(&status.hooks),
+                table(&status.maps)
             ))
         }
         Format::Json => json(status),

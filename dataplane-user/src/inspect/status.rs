@@ -17,6 +17,8 @@ pub struct Status {
     pub pins: String,
     /// The programs, by interface.
     pub hooks: Vec<HookRow>,
+    /// How full the maps are.
+    pub maps: Vec<MapRow>,
 }
 
 /// A hook of an interface.
@@ -47,6 +49,30 @@ impl Row for HookRow {
     }
 }
 
+/// A map that may become full.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MapRow {
+    /// Its name.
+    pub map: &'static str,
+    /// How many entries it holds; of the routes, how many lines of 64 bytes.
+    pub entries: u32,
+    /// How many it can hold. The routes take memory for those that they need alone.
+    pub max_entries: u32,
+}
+
+impl Row for MapRow {
+    const COLUMNS: &'static [&'static str] = &["MAP", "ENTRIES", "MAX-ENTRIES"];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.map.to_owned(),
+            self.entries.to_string(),
+            self.max_entries.to_string(),
+        ]
+    }
+}
+
 /// Reads what runs with these pins.
 pub fn status(pins: &Pins) -> Result<Status> {
     let mut hooks = Vec::new();
@@ -70,7 +96,15 @@ pub fn status(pins: &Pins) -> Result<Status> {
         });
     }
     hooks.sort();
+    let fills = dataplane::fills(pins)?.into_iter();
     Ok(Status {
+        maps: fills
+            .map(|fill| MapRow {
+                map: fill.map,
+                entries: fill.entries,
+                max_entries: fill.max_entries,
+            })
+            .collect(),
         agent_running: pins.are_locked()?,
         pins: pins.base().display().to_string(),
         hooks,

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use anyhow::Result;
 
-use crate::dataplane::Table;
+use super::Written;
+use crate::dataplane::{Full, Table};
 
 /// A table, read once and written by this alone.
 #[derive(Debug)]
@@ -20,49 +21,28 @@ impl<K: Ord + Copy, V: PartialEq + Copy, T: Table<K, V>> Tracked<K, V, T> {
         Ok(Self { table, known })
     }
 
-    /// What the table has for `key`.
-    pub fn get(&self, key: &K) -> Option<V> {
-        self.known.get(key).copied()
-    }
-
-    /// All keys of the table.
-    pub fn keys(&self) -> impl Iterator<Item = K> {
-        self.known.keys().copied()
-    }
-
-    /// All values of the table.
-    pub fn values(&self) -> impl Iterator<Item = V> {
-        self.known.values().copied()
-    }
-
-    /// Has the table have `value` for `key`, or nothing.
-    pub fn set(&mut self, key: K, value: Option<V>) -> Result<()> {
-        if let Some(value) = value {
-            self.table.insert(&key, &value)?;
-            self.known.insert(key, value);
-        } else {
-            self.table.remove(&key)?;
-            self.known.remove(&key);
-        }
-        Ok(())
-    }
-
     /// How many entries the table holds.
     pub(super) fn len(&self) -> usize {
         self.known.len()
     }
 
-    /// Adds and replaces what differs from `desired`; returns how many entries.
-    pub fn write(&mut self, desired: &BTreeMap<K, V>) -> Result<usize> {
-        let mut written = 0;
+    /// Adds and replaces what differs from `desired`, as far as there is room.
+    pub fn write(&mut self, desired: &BTreeMap<K, V>) -> Result<Written> {
+        let mut result = Written::default();
         for (key, value) in desired {
-            if self.known.get(key) != Some(value) {
-                self.table.insert(key, value)?;
-                self.known.insert(*key, *value);
-                written += 1;
+            if self.known.get(key) == Some(value) {
+                continue;
+            }
+            match self.table.insert(key, value) {
+                Ok(()) => {
+                    self.known.insert(*key, *value);
+                    result.written += 1;
+                }
+                Err(error) if error.is::<Full>() => result.refuse(&error),
+                Err(error) => return Err(error),
             }
         }
-        Ok(written)
+        Ok(result)
     }
 
     /// Removes what is not in `desired`; returns how many entries.
@@ -84,8 +64,6 @@ impl<K: Ord + Copy, V: PartialEq + Copy, T: Table<K, V>> Tracked<K, V, T> {
 #[cfg(test)]
 mod tests {
     use std::{cell::RefCell, rc::Rc};
-
-    use anyhow::bail;
 
     use super::*;
 
@@ -110,7 +88,7 @@ mod tests {
         fn insert(&mut self, key: &u32, value: &u32) -> Result<()> {
             let mut entries = self.entries.borrow_mut();
             if !entries.contains_key(key) && entries.len() == self.capacity {
-                bail!("full");
+                return Err(Full::new("test", "it is a test").into());
             }
             self.log.borrow_mut().push(format!("{key}={value}"));
             entries.insert(*key, *value);
@@ -138,24 +116,25 @@ mod tests {
         let mut tracked = Tracked::open(memory.clone()).unwrap();
         let desired = BTreeMap::from([(1, 10), (2, 21), (3, 30)]);
 
-        assert_eq!(tracked.write(&desired).unwrap(), 2);
+        assert_eq!(tracked.write(&desired).unwrap().written, 2);
         assert_eq!(tracked.sweep(&desired).unwrap(), 1);
         assert_eq!(*memory.log.borrow(), ["2=21", "3=30", "-9"]);
         assert_eq!(*memory.entries.borrow(), desired);
 
-        assert_eq!(tracked.write(&desired).unwrap(), 0);
+        assert_eq!(tracked.write(&desired).unwrap().written, 0);
         assert_eq!(tracked.sweep(&desired).unwrap(), 0);
     }
 
     #[test]
-    fn after_a_failed_write_the_next_one_continues_where_it_stopped() {
+    fn what_finds_no_room_is_tried_again_and_keeps_nothing_else_out() {
         let memory = memory(&[(9, 90)], 2);
         let mut tracked = Tracked::open(memory.clone()).unwrap();
         let desired = BTreeMap::from([(1, 10), (2, 20)]);
-        assert!(tracked.write(&desired).is_err());
+        let written = tracked.write(&desired).unwrap();
+        assert_eq!((written.written, written.refused), (1, 1));
 
         tracked.sweep(&desired).unwrap();
-        assert_eq!(tracked.write(&desired).unwrap(), 1);
+        assert_eq!(tracked.write(&desired).unwrap().written, 1);
         assert_eq!(*memory.entries.borrow(), desired);
     }
 }

@@ -6,14 +6,17 @@
 mod delta;
 mod destinations;
 mod next_hops;
+mod routes;
 
 pub use delta::Tracked;
 pub use destinations::Destinations;
 pub use next_hops::NextHops;
+pub use routes::Routes;
 
-use anyhow::Result;
+use anyhow::{Error, Result};
 use dataplane_common::abi::{Addr, Config, Endpoint, Multipath, NextHop, Peer, Workload, maps};
 use ipnet::Ipv4Net;
+use tracing::{info, warn};
 
 use crate::{
     dataplane::{BpfArray, BpfHash, Pins, RouteMap},
@@ -44,11 +47,49 @@ impl std::ops::AddAssign for Changes {
     }
 }
 
+/// What came of writing to a table.
+#[derive(Debug, Default)]
+pub struct Written {
+    /// How many entries were added or replaced.
+    pub written: usize,
+    /// How many found no room.
+    pub refused: usize,
+    /// Why the first of these did not.
+    pub why: String,
+}
+
+impl Written {
+    fn refuse(&mut self, error: &Error) {
+        if self.refused == 0 {
+            self.why = format!("{error:#}");
+        }
+        self.refused += 1;
+    }
+}
+
+impl std::ops::AddAssign for Written {
+    fn add_assign(&mut self, other: Self) {
+        if self.refused == 0 {
+            self.why = other.why;
+        }
+        self.written += other.written;
+        self.refused += other.refused;
+    }
+}
+
+/// How many entries have found no room, as it was said last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Refused {
+    tables: usize,
+    routes: usize,
+}
+
 /// The pinned maps, and what they are known to hold.
 pub struct Reconciler {
     config: BpfArray<Config>,
     next_hops: NextHops<BpfArray<u32>, BpfArray<NextHop>, BpfArray<Multipath>>,
-    routes: Tracked<Ipv4Net, u32, RouteMap>,
+    routes: Routes<RouteMap>,
+    refused: Refused,
     endpoints: Tracked<Addr, Endpoint, BpfHash<Addr, Endpoint>>,
     workloads: Tracked<u32, Workload, BpfHash<u32, Workload>>,
     peers: Tracked<Addr, Peer, BpfHash<Addr, Peer>>,
@@ -57,16 +98,17 @@ pub struct Reconciler {
 impl Reconciler {
     /// Reads the maps pinned below `pins`.
     pub fn open(pins: &Pins) -> Result<Self> {
-        let routes = Tracked::open(RouteMap::open_routes(pins)?)?;
+        let routes = Routes::open(RouteMap::open_routes(pins)?)?;
         Ok(Self {
             config: BpfArray::open_array(pins, maps::CONFIG)?,
             next_hops: NextHops::open(
                 BpfArray::open_array(pins, maps::NEXT_HOP_LIVE)?,
                 BpfArray::open_array(pins, maps::NEXT_HOPS)?,
                 BpfArray::open_array(pins, maps::MULTIPATHS)?,
-                routes.values(),
+                routes.numbers()?.into_iter(),
             )?,
             routes,
+            refused: Refused::default(),
             endpoints: Tracked::open(BpfHash::open_hash(pins, maps::ENDPOINTS)?)?,
             workloads: Tracked::open(BpfHash::open_hash(pins, maps::WORKLOADS)?)?,
             peers: Tracked::open(BpfHash::open_hash(pins, maps::PEERS)?)?,
@@ -90,44 +132,74 @@ impl Reconciler {
     /// a reference without its object; what is no longer wanted goes in the opposite order.
     pub fn apply(&mut self, tables: &Tables) -> Result<Changes> {
         let mut changes = self.write_tables(tables)?;
-        let routes = tables
-            .routes
-            .iter()
-            .map(|(prefix, key)| Ok((*prefix, self.next_hops.id(key)?)))
-            .collect::<Result<_>>()?;
-        changes.written += self.routes.write(&routes)?;
-        changes.removed += self.routes.sweep(&routes)?;
+        let routes = tables.routes.iter();
+        changes += self.write_routes(routes.map(|(prefix, key)| (*prefix, *key)))?;
         changes += self.sweep_tables(tables)?;
         Ok(changes)
     }
 
     /// Adds and replaces what differs from `tables`, but for the routes, which refer to it.
     pub fn write_tables(&mut self, tables: &Tables) -> Result<Changes> {
-        let mut changes = Changes::default();
+        let mut result = Written::default();
         if self.config.get(0)? != tables.config {
             self.config.set(0, tables.config)?;
-            changes.written += 1;
+            result.written += 1;
         }
         // First of all: the interface of a pod that is gone may be another's by now.
-        changes.removed += self.endpoints.sweep(&tables.endpoints)?;
-        changes.written += self.workloads.write(&tables.workloads)?;
-        changes.written += self.endpoints.write(&tables.endpoints)?;
-        changes.written += self.peers.write(&tables.peers)?;
-        changes.written += self.next_hops.write(tables)?;
-        Ok(changes)
+        let removed = self.endpoints.sweep(&tables.endpoints)?;
+        result += self.workloads.write(&tables.workloads)?;
+        result += self.endpoints.write(&tables.endpoints)?;
+        result += self.peers.write(&tables.peers)?;
+        result.written += self.next_hops.write(tables)?;
+        self.say(
+            Refused {
+                tables: result.refused,
+                ..self.refused
+            },
+            &result.why,
+        );
+        Ok(Changes {
+            written: result.written,
+            removed,
+        })
     }
 
     /// Removes what is not in `tables`, but for the routes, which no longer refer to it.
     pub fn sweep_tables(&mut self, tables: &Tables) -> Result<Changes> {
-        let mut changes = Changes::default();
-        changes.removed += self.next_hops.sweep(tables)?;
-        changes.removed += self.peers.sweep(&tables.peers)?;
-        changes.removed += self.workloads.sweep(&tables.workloads)?;
-        Ok(changes)
+        let mut removed = self.next_hops.sweep(tables)?;
+        removed += self.peers.sweep(&tables.peers)?;
+        removed += self.workloads.sweep(&tables.workloads)?;
+        Ok(Changes {
+            written: 0,
+            removed,
+        })
     }
 
-    /// Has the routes have `key` for `prefix`, or nothing. Returns what it led to before, if that was
-    /// something else; `Some(None)` where it was nothing, or is not known.
+    /// Has the routes be these, which are all, in the order of their prefixes.
+    pub fn write_routes(
+        &mut self,
+        routes: impl Iterator<Item = (Ipv4Net, NextHopKey)>,
+    ) -> Result<Changes> {
+        let routes: Vec<_> = routes
+            .map(|(prefix, key)| Ok((prefix, self.next_hops.id(&key)?)))
+            .collect::<Result<_>>()?;
+        let result = self.routes.write(&routes)?;
+        let removed = self.routes.sweep(&routes)?;
+        self.say(
+            Refused {
+                routes: result.refused,
+                ..self.refused
+            },
+            &result.why,
+        );
+        Ok(Changes {
+            written: result.written,
+            removed,
+        })
+    }
+
+    /// Has `prefix` lead to `key`, or nowhere. Returns what it led to before, if that was something
+    /// else; `Some(None)` where it was nothing, or is not known.
     pub fn route(
         &mut self,
         prefix: Ipv4Net,
@@ -138,12 +210,37 @@ impl Reconciler {
         if was == id {
             return Ok(None);
         }
-        self.routes.set(prefix, id)?;
+        let result = self.routes.set(prefix, id)?;
+        if result.refused != 0 {
+            self.say(
+                Refused {
+                    routes: self.refused.routes + result.refused,
+                    ..self.refused
+                },
+                &result.why,
+            );
+        }
         Ok(Some(was.and_then(|id| self.next_hops.key(id))))
     }
 
-    /// The prefixes of all routes.
-    pub fn prefixes(&self) -> impl Iterator<Item = Ipv4Net> {
-        self.routes.keys()
+    /// Whether something has found no room, and may find it later.
+    #[must_use]
+    pub fn is_short(&self) -> bool {
+        self.refused != Refused::default()
+    }
+
+    /// Says that there is no room for everything, and that there is again: once.
+    fn say(&mut self, refused: Refused, why: &str) {
+        let count = refused.tables + refused.routes;
+        if (count == 0) == self.is_short() {
+            match count {
+                0 => info!("the maps have room for everything again"),
+                _ => warn!(
+                    "{count} entries find no room, and packets that need them are left to the \
+                     stack: {why}; `underpass status` says how full each map is"
+                ),
+            }
+        }
+        self.refused = refused;
     }
 }

@@ -188,8 +188,9 @@ impl Agent {
     /// The carrier, with its index, is to be taken up if it is given.
     async fn apply(&mut self, plan: &Plan, carrier: Option<(CarrierSpec, u32)>) -> Result<()> {
         let tables = self.reconciler.apply(&plan.tables);
-        for (map, entries) in self.reconciler.fill() {
-            self.metrics.map_entries(map, entries);
+        self.metrics.routes(self.reconciler.routes());
+        for (map, entries, most) in self.reconciler.fill() {
+            self.metrics.map_fill(map, entries, most);
         }
         let programs = self
             .programs

@@ -166,8 +166,9 @@ impl Agent {
         if !changes.is_empty() {
             debug!(changes.written, changes.removed, "tables written");
         }
-        for (map, entries) in self.reconciler.fill() {
-            self.metrics.map_entries(map, entries);
+        self.metrics.routes(self.reconciler.routes());
+        for (map, entries, most) in self.reconciler.fill() {
+            self.metrics.map_fill(map, entries, most);
         }
         programs
     }

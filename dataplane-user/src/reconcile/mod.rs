@@ -14,7 +14,10 @@ pub use next_hops::NextHops;
 pub use routes::Routes;
 
 use anyhow::{Error, Result};
-use dataplane_common::abi::{Addr, Config, Endpoint, Multipath, NextHop, Peer, Workload, maps};
+use dataplane_common::abi::{
+    Addr, Config, Endpoint, MAX_ENDPOINTS, MAX_NEXT_HOP_ENTRIES, MAX_PEERS, MAX_WORKLOADS,
+    Multipath, NextHop, Peer, Workload, maps,
+};
 use ipnet::Ipv4Net;
 use tracing::{info, warn};
 
@@ -115,16 +118,28 @@ impl Reconciler {
         })
     }
 
-    /// How many entries of each map are in use.
+    /// How many routes there are.
     #[must_use]
-    pub fn fill(&self) -> [(&'static str, usize); 5] {
+    pub fn routes(&self) -> usize {
+        self.routes.len()
+    }
+
+    /// How many entries of each map are in use, and how many it has room for; of the routes' map,
+    /// lines.
+    #[must_use]
+    pub fn fill(&self) -> [(&'static str, usize, u32); 5] {
+        let (lines, most_lines) = self.routes.table().fill();
         [
-            (maps::ROUTES, self.routes.len()),
+            (maps::ROUTES, lines as usize, most_lines),
             // Each next hop owns two entries.
-            (maps::NEXT_HOPS, self.next_hops.len() * 2),
-            (maps::ENDPOINTS, self.endpoints.len()),
-            (maps::WORKLOADS, self.workloads.len()),
-            (maps::PEERS, self.peers.len()),
+            (
+                maps::NEXT_HOPS,
+                self.next_hops.len() * 2,
+                MAX_NEXT_HOP_ENTRIES,
+            ),
+            (maps::ENDPOINTS, self.endpoints.len(), MAX_ENDPOINTS),
+            (maps::WORKLOADS, self.workloads.len(), MAX_WORKLOADS),
+            (maps::PEERS, self.peers.len(), MAX_PEERS),
         ]
     }
 

@@ -47,6 +47,11 @@ impl<T: RouteTable> Routes<T> {
         self.len
     }
 
+    /// The table itself.
+    pub(super) fn table(&self) -> &T {
+        &self.table
+    }
+
     /// The numbers that something leads to.
     pub fn numbers(&self) -> Result<BTreeSet<u32>> {
         let entries = self.table.entries()?;

@@ -37,7 +37,9 @@ pub struct Metrics {
     resyncs: IntCounterVec,
     apply: Histogram,
     convergence: Histogram,
+    routes: IntGauge,
     map_entries: IntGaugeVec,
+    map_max_entries: IntGaugeVec,
 }
 
 impl Metrics {
@@ -64,24 +66,34 @@ impl Metrics {
                 "underpass_convergence_seconds",
                 "Time from when the agent hears of a change until the maps have it.",
             )?,
-            map_entries: IntGaugeVec::new(
-                Opts::new("underpass_map_entries", "Entries in use of a BPF map."),
-                &["map"],
+            routes: IntGauge::new("underpass_routes", "Routes in the table of the programs.")?,
+            map_entries: gauges(
+                "underpass_map_entries",
+                "Entries in use of a BPF map; of ROUTES, lines of 64 bytes.",
+                "map",
+            )?,
+            map_max_entries: gauges(
+                "underpass_map_max_entries",
+                "Entries that a BPF map has room for.",
+                "map",
             )?,
         };
         // There while it is zero: the first is worth an alarm.
         metrics.netlink_events.with_label_values(&["overrun"]);
-        let build = IntGaugeVec::new(
-            Opts::new("underpass_build_info", "1, for the version that runs."),
-            &["version"],
+        let build = gauges(
+            "underpass_build_info",
+            "1, for the version that runs.",
+            "version",
         )?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        let collectors: [Box<dyn Collector>; 6] = [
+        let collectors: [Box<dyn Collector>; 8] = [
             Box::new(metrics.netlink_events.clone()),
             Box::new(metrics.resyncs.clone()),
             Box::new(metrics.apply.clone()),
             Box::new(metrics.convergence.clone()),
+            Box::new(metrics.routes.clone()),
             Box::new(metrics.map_entries.clone()),
+            Box::new(metrics.map_max_entries.clone()),
             Box::new(build),
         ];
         for collector in collectors {
@@ -146,10 +158,19 @@ impl Metrics {
         self.convergence.observe(duration.as_secs_f64());
     }
 
-    /// The map called `map`, as in [`dataplane_common::abi::maps`], has this many entries in use.
-    pub fn map_entries(&self, map: &'static str, entries: usize) {
+    /// The table has this many routes.
+    pub fn routes(&self, number: usize) {
+        self.routes.set(i64::try_from(number).unwrap_or(i64::MAX));
+    }
+
+    /// The map called `map`, as in [`dataplane_common::abi::maps`], has this many entries in use, and
+    /// room for `most`.
+    pub fn map_fill(&self, map: &'static str, entries: usize, most: u32) {
         let entries = i64::try_from(entries).unwrap_or(i64::MAX);
         self.map_entries.with_label_values(&[map]).set(entries);
+        self.map_max_entries
+            .with_label_values(&[map])
+            .set(most.into());
     }
 
     /// All of it, and whether the dataplane is in sync.
@@ -167,6 +188,10 @@ impl Metrics {
 
 fn counters(name: &str, help: &str, label: &str) -> Result<IntCounterVec> {
     Ok(IntCounterVec::new(Opts::new(name, help), &[label])?)
+}
+
+fn gauges(name: &str, help: &str, label: &str) -> Result<IntGaugeVec> {
+    Ok(IntGaugeVec::new(Opts::new(name, help), &[label])?)
 }
 
 fn seconds(name: &str, help: &str) -> Result<Histogram> {

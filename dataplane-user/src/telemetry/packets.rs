@@ -3,29 +3,17 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use aya::maps::MapInfo;
 use dataplane_common::{
-    abi::{Counter, Hook, maps},
+    abi::{Counter, Hook},
     reason::{Action, Reason},
 };
-use prometheus::{IntCounterVec, IntGaugeVec, Opts, core::Collector, proto::MetricFamily};
+use prometheus::{IntCounterVec, Opts, core::Collector, proto::MetricFamily};
 
 use crate::{dataplane::Pins, inspect};
 
-/// The maps that fill up.
-const TABLES: [&str; 5] = [
-    maps::ROUTES,
-    maps::NEXT_HOPS,
-    maps::ENDPOINTS,
-    maps::WORKLOADS,
-    maps::PEERS,
-];
-
 /// Reads the counters that are pinned.
 pub(super) fn gather(pins: &Pins) -> Result<Vec<MetricFamily>> {
-    let mut families = families(&inspect::counters(pins)?)?;
-    families.extend(sizes(pins)?);
-    Ok(families)
+    families(&inspect::counters(pins)?)
 }
 
 /// Every series is there from the start, also while it is zero: of one that appears with its first
@@ -80,24 +68,6 @@ fn mode(reason: Reason) -> &'static str {
         Reason::SentVxlan | Reason::ReceivedVxlan => "vxlan",
         _ => "none",
     }
-}
-
-/// How many entries the maps have room for, as the kernel says.
-fn sizes(pins: &Pins) -> Result<Vec<MetricFamily>> {
-    let sizes = IntGaugeVec::new(
-        Opts::new(
-            "underpass_map_max_entries",
-            "Entries that a BPF map has room for.",
-        ),
-        &["map"],
-    )?;
-    for name in TABLES {
-        let info = MapInfo::from_pin(pins.map(name))?;
-        sizes
-            .with_label_values(&[name])
-            .set(info.max_entries().into());
-    }
-    Ok(sizes.collect())
 }
 
 fn by(name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec> {

@@ -4,7 +4,10 @@ mod carry_out;
 
 pub use carry_out::{Outcome, carry_out, take_out};
 
-use std::{collections::BTreeMap, vec::Vec};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    vec::Vec,
+};
 
 use crate::{
     abi::{Addr, Config, Endpoint, NextHop, Peer, WAYS, Workload},
@@ -123,6 +126,8 @@ pub struct MemoryTables {
     pub endpoints: BTreeMap<Addr, Endpoint>,
     /// Workload interfaces by index.
     pub workloads: BTreeMap<u32, Workload>,
+    /// Interfaces of endpoints that were deleted, by index.
+    pub gone: BTreeSet<u32>,
     /// Other nodes by address.
     pub peers: BTreeMap<Addr, Peer>,
 }
@@ -157,6 +162,10 @@ impl Tables for MemoryTables {
 
     fn workload(&self, ifindex: u32) -> Option<&Workload> {
         self.workloads.get(&ifindex)
+    }
+
+    fn is_present(&self, ifindex: u32) -> bool {
+        !self.gone.contains(&ifindex)
     }
 
     fn peer(&self, address: Addr) -> Option<&Peer> {

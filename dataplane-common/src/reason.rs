@@ -98,6 +98,7 @@ reasons! {
     LocalAddress Stack "local-address" "an address of this node that is not a pod's"
     NextHopUnset Stack "next-hop-unset" "the route's next hop is not written"
     Unresolved Stack "unresolved" "the pod's Ethernet address is not known yet; the stack resolves it"
+    InterfaceGone Stack "interface-gone" "the pod's interface was deleted; the stack knows who has its address now"
     Hairpin Stack "hairpin" "from a pod to itself"
     UnsupportedGso Stack "unsupported-gso" "a segmentation offload other than TCP and UDP"
     NoRoom Stack "no-room" "the kernel did not make room for the outer headers"

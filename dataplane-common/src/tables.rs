@@ -19,6 +19,10 @@ pub trait Tables {
     /// The workload interface `ifindex`.
     fn workload(&self, ifindex: u32) -> Option<&Workload>;
 
+    /// Whether the workload interface that had index `ifindex` when its endpoint was written is there
+    /// still. Another may have the index by now.
+    fn is_present(&self, ifindex: u32) -> bool;
+
     /// The node that has `address`.
     fn peer(&self, address: Addr) -> Option<&Peer>;
 }

@@ -4,7 +4,7 @@ use aya_ebpf::{
     bindings::BPF_F_MMAPABLE,
     btf_maps::{self, ArrayOfMaps},
     macros::{btf_map, map},
-    maps::{Array, HashMap},
+    maps::{Array, DevMapHash, HashMap},
 };
 use dataplane_common::{
     abi::{
@@ -30,6 +30,8 @@ static MULTIPATHS: Array<Multipath> = Array::with_max_entries(MAX_NEXT_HOP_ENTRI
 static ENDPOINTS: HashMap<Addr, Endpoint> = HashMap::with_max_entries(MAX_ENDPOINTS, 0);
 #[map]
 static WORKLOADS: HashMap<u32, Workload> = HashMap::with_max_entries(MAX_WORKLOADS, 0);
+#[map]
+static DEVICES: DevMapHash = DevMapHash::with_max_entries(MAX_WORKLOADS, 0);
 #[map]
 static PEERS: HashMap<Addr, Peer> = HashMap::with_max_entries(MAX_PEERS, 0);
 #[map]
@@ -73,6 +75,11 @@ impl Tables for Maps {
     fn workload(&self, ifindex: u32) -> Option<&Workload> {
         // SAFETY: as in `endpoint`.
         unsafe { WORKLOADS.get(ifindex) }
+    }
+
+    #[inline(always)]
+    fn is_present(&self, ifindex: u32) -> bool {
+        DEVICES.get_ifindex(ifindex).is_some()
     }
 
     #[inline(always)]

@@ -53,7 +53,11 @@ enum Command {
     /// Load and attach the programs, fill the maps, and keep them true.
     Agent,
     /// Remove everything that the agent has made on this node.
-    Detach,
+    Detach {
+        /// Only list what would be done.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// What runs on this node: the agent, and the programs by interface.
     Status {
         #[command(flatten)]
@@ -153,7 +157,8 @@ pub async fn run() -> ExitCode {
 async fn execute(cli: &Cli) -> Result<ExitCode> {
     let done = match &cli.command {
         Command::Agent => agent::run(cli.global.config()?).await,
-        Command::Detach => detach::detach(&cli.global.pins()?).await,
+        Command::Detach { dry_run: false } => detach::detach(&cli.global.pins()?).await,
+        Command::Detach { dry_run: true } => print(&detach::dry_run(&cli.global.pins()?).await?),
         Command::Diff { output } => return diff(&cli.global, output.output).await,
         Command::Routes(Routes::List {
             unmirrored: true,

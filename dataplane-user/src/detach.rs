@@ -1,12 +1,14 @@
 //! Putting the node back as it was.
 
-use anyhow::Result;
+use std::{collections::BTreeSet, fmt, fs, path::PathBuf};
+
+use anyhow::{Context, Result};
 use dataplane_common::abi::Hook;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::{
-    dataplane::{self, Pins},
-    kernel::{CARRIER_NAME, Netlink},
+    dataplane::{self, Pins, Removal},
+    kernel::{CARRIER_NAME, Netlink, OwnRoute, interface_name},
 };
 
 /// Takes off every program, removes the carrier and the routes to it, and unpins the maps. What is
@@ -16,38 +18,119 @@ use crate::{
 ///
 /// An agent is running, or something resists; what was done until then is done.
 pub async fn detach(pins: &Pins) -> Result<()> {
-    let lock = if pins.exist_in_any_version()? {
-        // Our directories may be missing where another version has run.
-        pins.create()?;
-        Some(pins.lock()?)
-    } else {
-        None
-    };
-    dataplane::adopt(pins)?;
+    let _lock = pins.lock()?;
     let (netlink, _events) = Netlink::connect()?;
-    // First: without `from_uplink` nobody would look at what comes out of a tunnel.
-    let xdp = dataplane::detach_xdp(pins)?;
-    netlink.wait_without_xdp(&xdp).await?;
-    for ifindex in xdp {
-        info!("detached {}-{ifindex}", Hook::XdpUplink.name());
-    }
-    for name in dataplane::detach_all(pins)? {
-        info!("detached {name}");
-    }
-    for ifindex in dataplane::take_owned_qdiscs(pins)? {
-        netlink.delete_empty_clsact(ifindex).await?;
-    }
-    for route in netlink.own_routes().await? {
-        netlink.delete_route(&route).await?;
-        info!("removed the route {route}");
-    }
-    if netlink.delete_carrier(CARRIER_NAME).await?.is_some() {
-        info!("removed {CARRIER_NAME}");
-    }
-    if lock.is_some() {
-        pins.remove_others()?;
-        pins.remove()?;
-        info!("removed the pins in {}", pins.base().display());
+    for step in steps(pins, &netlink).await? {
+        step.take(&netlink).await?;
+        match step {
+            Step::Pinned(Removal::Leave(_)) => warn!("{step}"),
+            step => info!("{step}"),
+        }
     }
     Ok(())
+}
+
+/// What [`detach`] would do, in its order, a line each. An agent may be running.
+pub async fn dry_run(pins: &Pins) -> Result<String> {
+    let (netlink, _events) = Netlink::connect()?;
+    let steps = steps(pins, &netlink).await?;
+    Ok(steps.iter().map(|step| format!("{step}\n")).collect())
+}
+
+/// A step on the way back.
+enum Step {
+    /// Something that is pinned.
+    Pinned(Removal),
+    /// A clsact qdisc that was added for our filters, and the record of it.
+    Qdisc(u32, PathBuf),
+    /// A route of ours.
+    Route(OwnRoute),
+    /// The carrier.
+    Carrier,
+    /// The directory of all versions, unless others pin in it.
+    Base(PathBuf),
+}
+
+async fn steps(pins: &Pins, netlink: &Netlink) -> Result<Vec<Step>> {
+    let versions = pins.versions()?;
+    let removals = versions
+        .iter()
+        .map(dataplane::removals)
+        .collect::<Result<Vec<_>>>()?;
+    let mut steps = Vec::new();
+    for removals in &removals {
+        steps.extend(removals.xdp.iter().cloned().map(Step::Pinned));
+    }
+    for removals in &removals {
+        steps.extend(removals.tc.iter().cloned().map(Step::Pinned));
+    }
+    for removals in &removals {
+        let qdiscs = removals.qdiscs.iter().cloned();
+        steps.extend(qdiscs.map(|(ifindex, record)| Step::Qdisc(ifindex, record)));
+    }
+    steps.extend(netlink.own_routes().await?.into_iter().map(Step::Route));
+    if netlink.find_carrier(CARRIER_NAME).await?.is_some() {
+        steps.push(Step::Carrier);
+    }
+    for removals in removals {
+        steps.extend(removals.rest.into_iter().map(Step::Pinned));
+    }
+    if !versions.is_empty() {
+        steps.push(Step::Base(pins.base().to_owned()));
+    }
+    Ok(steps)
+}
+
+impl Step {
+    async fn take(&self, netlink: &Netlink) -> Result<()> {
+        match self {
+            Self::Pinned(removal) => {
+                removal.carry_out()?;
+                if let Removal::Link {
+                    hook: Hook::XdpUplink,
+                    ifindex,
+                    ..
+                } = removal
+                {
+                    netlink
+                        .wait_without_xdp(&BTreeSet::from([*ifindex]))
+                        .await?;
+                }
+                Ok(())
+            }
+            Self::Qdisc(ifindex, record) => {
+                netlink.delete_empty_clsact(*ifindex).await?;
+                dataplane::forget_qdisc(record)
+            }
+            Self::Route(route) => netlink.delete_route(route).await,
+            Self::Carrier => netlink.delete_carrier(CARRIER_NAME).await.map(drop),
+            Self::Base(base) => match fs::remove_dir(base) {
+                Err(error) if error.kind() != std::io::ErrorKind::DirectoryNotEmpty => {
+                    Err(error).with_context(|| format!("cannot remove {}", base.display()))
+                }
+                _ => Ok(()),
+            },
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pinned(removal) => removal.fmt(f),
+            Self::Qdisc(ifindex, record) => write!(
+                f,
+                "remove the clsact qdisc of {}, unless others have filters on it ({})",
+                interface_name(*ifindex).unwrap_or_else(|| format!("interface number {ifindex}")),
+                record.display()
+            ),
+            Self::Route(route) => write!(f, "delete the route {route}"),
+            Self::Carrier => write!(f, "delete the device {CARRIER_NAME}"),
+            Self::Base(base) => write!(
+                f,
+                "remove the directory {}, unless others pin in it",
+                base.display()
+            ),
+        }
+    }
 }

@@ -21,7 +21,14 @@ pub use values::{
 
 /// Version of everything in this module; part of the pin path, since pinned maps are reused
 /// without any check of their layout.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = if OTHER_LAYOUT { 1000 + LAYOUT } else { LAYOUT };
+
+/// To be raised with every change of this module.
+const LAYOUT: u32 = 5;
+
+/// Whether this is the build that tests upgrade to and downgrade from: an [`Endpoint`] has its fields
+/// in another order, and the map of counters another size.
+const OTHER_LAYOUT: bool = cfg!(feature = "other-layout");
 
 /// An IPv4 address in network byte order.
 pub type Addr = [u8; 4];
@@ -45,6 +52,9 @@ pub mod maps {
     pub const ENDPOINTS: &str = "ENDPOINTS";
     /// Hash: interface index of a workload -> [`super::Workload`].
     pub const WORKLOADS: &str = "WORKLOADS";
+    /// Hash of devices: interface index of a workload -> the same. The kernel itself takes out what
+    /// is deleted, so that an index stands for the interface that the agent meant, or for none.
+    pub const DEVICES: &str = "DEVICES";
     /// Hash: outer address of another node -> [`super::Peer`].
     pub const PEERS: &str = "PEERS";
     /// Array of one [`super::Config`].
@@ -53,13 +63,14 @@ pub mod maps {
     pub const COUNTERS: &str = "COUNTERS";
 
     /// Every map.
-    pub const ALL: [&str; 9] = [
+    pub const ALL: [&str; 10] = [
         ROUTES,
         NEXT_HOP_LIVE,
         NEXT_HOPS,
         MULTIPATHS,
         ENDPOINTS,
         WORKLOADS,
+        DEVICES,
         PEERS,
         CONFIG,
         COUNTERS,
@@ -175,7 +186,7 @@ pub const fn taken_out_mark(tunnel: Tunnel) -> TakenOutMark {
 pub type TakenOutMark = [u8; 8];
 
 /// Counters a hook has room for.
-pub const COUNTERS_PER_HOOK: u32 = 128;
+pub const COUNTERS_PER_HOOK: u32 = if OTHER_LAYOUT { 256 } else { 128 };
 /// Entries of the counter map.
 pub const MAX_COUNTERS: u32 = COUNTERS_PER_HOOK * 5;
 

@@ -179,9 +179,13 @@ pub struct Multipath {
 )]
 pub struct Endpoint {
     /// Interface index of the host side of the pod's veth.
+    #[cfg(not(feature = "other-layout"))]
     pub ifindex: u32,
     /// MTU of that interface.
     pub mtu: u32,
+    /// Interface index of the host side of the pod's veth.
+    #[cfg(feature = "other-layout")]
+    pub ifindex: u32,
     /// The pod's Ethernet address; zero while it is not resolved.
     pub mac: Mac,
     /// The host side's Ethernet address.

@@ -47,7 +47,14 @@ fn to_pod<'t, P: Packet, T: Tables>(
 ) -> Result<Verdict<'t>, Reason> {
     let ip = parse::ipv4(packet, parse::IP)?;
     let endpoint = tables.endpoint(ip.destination).ok_or(Reason::ForHost)?;
-    deliver(packet, &ip, parse::IP, endpoint, Arrival::TakenOut(tunnel))
+    deliver(
+        packet,
+        tables,
+        &ip,
+        parse::IP,
+        endpoint,
+        Arrival::TakenOut(tunnel),
+    )
 }
 
 #[inline(always)]
@@ -61,11 +68,17 @@ fn decide<'t, P: Packet, T: Tables>(packet: &P, tables: &'t T) -> Result<Verdict
     match open::tunnel(packet, config, &ip)? {
         Tunnel::Ipip => {
             let opened = open::open(packet, tables, config, &ip, Tunnel::Ipip)?;
-            Ok(out_of_tunnel(packet, config, &opened, Tunnel::Ipip))
+            Ok(out_of_tunnel(packet, tables, config, &opened, Tunnel::Ipip))
         }
         Tunnel::Vxlan => {
             let opened = open::open(packet, tables, config, &ip, Tunnel::Vxlan)?;
-            Ok(out_of_tunnel(packet, config, &opened, Tunnel::Vxlan))
+            Ok(out_of_tunnel(
+                packet,
+                tables,
+                config,
+                &opened,
+                Tunnel::Vxlan,
+            ))
         }
     }
 }
@@ -96,7 +109,7 @@ fn direct<'t, P: Packet, T: Tables>(
     if !is_direct(tables, ip.source) {
         return Err(Reason::SourceOutside);
     }
-    deliver(packet, &ip, parse::IP, endpoint, Arrival::Direct)
+    deliver(packet, tables, &ip, parse::IP, endpoint, Arrival::Direct)
 }
 
 /// Whether the route to `source` is a direct one. Of many ways the first tells: whoever gives a route
@@ -113,14 +126,15 @@ fn is_direct<T: Tables>(tables: &T, source: Addr) -> bool {
 
 /// A packet in a tunnel that ends here.
 #[inline(always)]
-fn out_of_tunnel<'t, P: Packet>(
+fn out_of_tunnel<'t, P: Packet, T: Tables>(
     packet: &P,
+    tables: &T,
     config: &Config,
     opened: &Opened<'t>,
     tunnel: Tunnel,
 ) -> Verdict<'t> {
     opened
-        .to_pod(packet, tunnel)
+        .to_pod(packet, tables, tunnel)
         .unwrap_or_else(|reason| for_stack(config, Some(opened.decap), reason))
 }
 

@@ -111,7 +111,7 @@ fn forward<'t, P: Packet, T: Tables>(
         if endpoint.ifindex == ifindex {
             return Err(Reason::Hairpin);
         }
-        return deliver(packet, &ip, parse::IP, endpoint, Arrival::Local);
+        return deliver(packet, tables, &ip, parse::IP, endpoint, Arrival::Local);
     }
     ip.forwardable()?;
     send(packet, tables, config, ip, next_hop, true)

@@ -176,8 +176,9 @@ fn send<'t, P: Packet, T: Tables>(
 
 /// The packet `ip`, whose header is at `offset`, to a local pod.
 #[inline(always)]
-fn deliver<'t, P: Packet>(
+fn deliver<'t, P: Packet, T: Tables>(
     packet: &P,
+    tables: &T,
     ip: &Ipv4,
     offset: usize,
     endpoint: &'t Endpoint,
@@ -190,6 +191,9 @@ fn deliver<'t, P: Packet>(
     }
     if parse::segment_length(packet, ip, offset)? > endpoint.mtu {
         return Err(Reason::TooBig);
+    }
+    if !tables.is_present(endpoint.ifindex) {
+        return Err(Reason::InterfaceGone);
     }
     Ok(Verdict::Deliver(endpoint, arrival))
 }

@@ -37,14 +37,16 @@ impl<'t> Opened<'t> {
     ///
     /// Why it is the stack's to treat.
     #[inline(always)]
-    pub(super) fn to_pod<P: Packet>(
+    pub(super) fn to_pod<P: Packet, T: Tables>(
         &self,
         packet: &P,
+        tables: &T,
         tunnel: Tunnel,
     ) -> Result<Verdict<'t>, Reason> {
         let endpoint = self.endpoint.ok_or(Reason::ForHost)?;
         deliver(
             packet,
+            tables,
             &self.inner,
             inner_offset(tunnel),
             endpoint,

@@ -28,11 +28,11 @@ pub fn xdp_uplink<P: Packet, T: Tables>(packet: &P, tables: &T) -> Result<Decap,
     match open::tunnel(packet, config, &ip)? {
         Tunnel::Ipip => {
             let opened = open::open(packet, tables, config, &ip, Tunnel::Ipip)?;
-            out_of_tunnel(packet, config, &opened, Tunnel::Ipip)
+            out_of_tunnel(packet, tables, config, &opened, Tunnel::Ipip)
         }
         Tunnel::Vxlan => {
             let opened = open::open(packet, tables, config, &ip, Tunnel::Vxlan)?;
-            out_of_tunnel(packet, config, &opened, Tunnel::Vxlan)
+            out_of_tunnel(packet, tables, config, &opened, Tunnel::Vxlan)
         }
     }
 }
@@ -40,14 +40,15 @@ pub fn xdp_uplink<P: Packet, T: Tables>(packet: &P, tables: &T) -> Result<Decap,
 /// Without a carrier only what goes straight to a pod leaves its tunnel: the stack could not tell
 /// the rest from what came without one.
 #[inline(always)]
-fn out_of_tunnel<P: Packet>(
+fn out_of_tunnel<P: Packet, T: Tables>(
     packet: &P,
+    tables: &T,
     config: &Config,
     opened: &Opened<'_>,
     tunnel: Tunnel,
 ) -> Result<Decap, Reason> {
     if config.carrier == 0 {
-        opened.to_pod(packet, tunnel)?;
+        opened.to_pod(packet, tables, tunnel)?;
     }
     Ok(opened.decap)
 }

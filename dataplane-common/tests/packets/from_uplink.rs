@@ -178,6 +178,12 @@ mod direct {
         ] {
             assert_left(what, &frame, reason);
         }
+        let tables = MemoryTables {
+            gone: [crate::world::veth(pod(Mode::Direct, HERE, FIRST))].into(),
+            ..TABLES.clone()
+        };
+        let verdict_of_gone = Program::Uplink.decide(&frame(), &tables);
+        assert_eq!(verdict_of_gone, Verdict::Leave(Reason::InterfaceGone));
         let fits = direct().of_length(POD_MTU).frame();
         assert_eq!(verdict(&fits).reason(), Reason::ReceivedDirect);
         let padded = direct().frame().padded(10);

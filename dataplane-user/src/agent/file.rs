@@ -22,7 +22,7 @@ use super::{programs::Programs, watch::watch};
 use crate::{
     cluster::Cluster,
     config::Config,
-    dataplane::{PinLock, Pins},
+    dataplane::{self, PinLock, Pins},
     kernel::{self, CarrierSpec, Events, Netlink},
     node::{LearnedMacs, NodeState},
     plan::{self, LeftOut, Model, Plan},
@@ -52,8 +52,7 @@ pub(super) async fn run(
     let cluster = read_cluster(&config, &cluster_file)?;
 
     let pins = Pins::new(&config.pins);
-    pins.create()?;
-    let lock = pins.lock()?;
+    let lock = dataplane::claim(&pins)?;
     metrics.alive();
     let programs = Programs::load(&config, &pins)?;
     metrics.alive();

@@ -18,7 +18,7 @@ use tracing::{debug, error, info};
 use super::programs::Programs;
 use crate::{
     config::{Config, KernelSource},
-    dataplane::{PinLock, Pins},
+    dataplane::{self, PinLock, Pins},
     fib::Dirty,
     kernel::Netlink,
     plan::{
@@ -37,8 +37,7 @@ const RETRY: Duration = Duration::from_secs(1);
 pub(super) async fn run(config: Config, source: KernelSource, metrics: Arc<Metrics>) -> Result<()> {
     let (netlink, _events) = Netlink::connect()?;
     let pins = Pins::new(&config.pins);
-    pins.create()?;
-    let lock = pins.lock()?;
+    let lock = dataplane::claim(&pins)?;
     metrics.alive();
     let programs = Programs::load(&config, &pins)?;
     metrics.alive();

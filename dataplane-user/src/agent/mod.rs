@@ -8,11 +8,11 @@ mod watch;
 use std::sync::Arc;
 
 use anyhow::Result;
-use tracing::{info, warn};
+use tracing::warn;
 
 use crate::{
     config::{Config, Source},
-    dataplane::Pins,
+    dataplane::{self, Pins},
     telemetry::{Metrics, Reporter},
 };
 
@@ -34,10 +34,8 @@ pub async fn run(config: Config) -> Result<()> {
 
 /// Every hook has a program of ours by now, and nothing needs the maps of another version.
 fn remove_other_versions(pins: &Pins) {
-    match pins.remove_others() {
-        Ok(others) => others
-            .iter()
-            .for_each(|other| info!("removed the pins {}", other.display())),
+    match dataplane::remove_others(pins) {
+        Ok(left) => left.iter().for_each(|removal| warn!("{removal}")),
         Err(error) => warn!("{error:#}"),
     }
 }

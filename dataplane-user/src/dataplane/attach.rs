@@ -18,7 +18,11 @@ use aya::programs::{
 };
 use dataplane_common::abi::Hook;
 
-use super::{Dataplane, Pins, clsact, pins};
+use super::{
+    Dataplane, Pins, clsact,
+    pinned::{Link, Pinned, look},
+    pins,
+};
 use crate::config::Attach;
 
 /// A program on an interface.
@@ -123,7 +127,7 @@ impl Attachments {
             if self.attached.contains(&pin.key) && pin.clsact == clsact {
                 continue;
             }
-            match detach(&self.pins, &pin) {
+            match detach(&pin) {
                 Ok(()) => applied.detached.push(pin.name),
                 Err(error) => applied.errors.push(error),
             }
@@ -151,12 +155,15 @@ impl Attachments {
 
     fn attach_tcx(&self, program: &mut SchedClassifier, attachment: &Attachment) -> Result<()> {
         let path = self.pins.links().join(tcx_name(attachment));
-        if path.exists() {
-            if take_over(program, &path).is_ok() {
-                return Ok(());
-            }
+        match look(&path)? {
+            None => {}
             // The interface it was on is gone, and this one got its index.
-            fs::remove_file(&path).with_context(|| format!("cannot unpin {}", path.display()))?;
+            Some(Pinned::Link(Link { ifindex: 0, .. })) => fs::remove_file(&path)
+                .with_context(|| format!("cannot unpin {}", path.display()))?,
+            Some(_) => {
+                return take_over(program, &path)
+                    .with_context(|| format!("cannot replace the program of {}", path.display()));
+            }
         }
         let id = program.attach_with_options(
             &attachment.interface,
@@ -197,48 +204,32 @@ pub fn attached(pins: &Pins) -> Result<Vec<(u32, Hook, &'static str)>> {
     Ok(attached.collect())
 }
 
-/// Takes off everything that is pinned or recorded; returns the names. The qdiscs that
-/// [`take_owned_qdiscs`](super::take_owned_qdiscs) names are left.
-pub fn detach_all(pins: &Pins) -> Result<Vec<String>> {
-    let mut names = Vec::new();
-    for pin in recorded(pins)? {
-        detach(pins, &pin)?;
-        names.push(pin.name);
-    }
-    Ok(names)
-}
-
-fn detach(pins: &Pins, pin: &Pin) -> Result<()> {
+fn detach(pin: &Pin) -> Result<()> {
     if pin.clsact {
-        return clsact::detach(pins, &pin.name);
+        return clsact::detach(&pin.path);
     }
     // The last reference to a link takes the program off.
     fs::remove_file(&pin.path).with_context(|| format!("cannot unpin {}", pin.path.display()))
 }
 
-/// Every pinned link and clsact record.
+/// Every pinned link and clsact record; what has another name is not ours.
 fn recorded(pins: &Pins) -> Result<Vec<Pin>> {
-    let mut recorded = Vec::new();
-    for name in pins::names(&pins.links())? {
-        if clsact::is_qdisc_record(&name) {
-            continue;
-        }
-        let path = pins.links().join(&name);
-        let (hook, ifindex) = hook_and_index(&name)
-            .with_context(|| format!("{} is not a pin of underpass", path.display()))?;
-        recorded.push(Pin {
+    let names = pins::names(&pins.links())?.into_iter();
+    let recorded = names.filter_map(|name| {
+        let (hook, ifindex) = hook_and_index(&name).ok()?;
+        Some(Pin {
             key: (ifindex, hook),
-            clsact: name.ends_with(clsact::SUFFIX),
+            clsact: clsact::is_record(&name),
+            path: pins.links().join(&name),
             name,
-            path,
-        });
-    }
-    Ok(recorded)
+        })
+    });
+    Ok(recorded.collect())
 }
 
 /// Whether `name` is that of a link, or of a record, as this version names them.
 pub(super) fn understands(name: &str) -> bool {
-    clsact::is_qdisc_record(name) || hook_and_index(name).is_ok()
+    clsact::qdisc_index(name).is_some() || hook_and_index(name).is_ok()
 }
 
 fn tcx_name(attachment: &Attachment) -> String {

@@ -22,7 +22,6 @@ use dataplane_common::abi::Hook;
 use super::{
     Attachment, Pins,
     attach::{hook_and_index, side},
-    pins,
 };
 use crate::kernel::{Netlink, interface_name};
 
@@ -45,9 +44,14 @@ pub(super) fn record_name(attachment: &Attachment) -> String {
     format!("{}-{}{SUFFIX}", attachment.hook.name(), attachment.ifindex)
 }
 
-/// Whether a name among the links is the record of a qdisc.
-pub(super) fn is_qdisc_record(name: &str) -> bool {
-    name.starts_with(QDISC)
+/// The interface that a name among the links, the record of a qdisc, stands for.
+pub(super) fn qdisc_index(name: &str) -> Option<u32> {
+    name.strip_prefix(QDISC)?.parse().ok()
+}
+
+/// Whether a name among the links is that of a record, of a filter or of a qdisc.
+pub(super) fn is_record(name: &str) -> bool {
+    name.ends_with(SUFFIX) || qdisc_index(name).is_some()
 }
 
 /// Adds the program as a filter, or replaces ours in one step.
@@ -84,9 +88,10 @@ pub(super) async fn is_on(netlink: &Netlink, attachment: &Attachment) -> Result<
         .await
 }
 
-/// Removes the filter recorded as `name`; one that went with its interface is no error.
-pub(super) fn detach(pins: &Pins, name: &str) -> Result<()> {
-    let (hook, ifindex) = hook_and_index(name)?;
+/// Removes the filter that `record` stands for; one that went with its interface is no error.
+pub(super) fn detach(record: &Path) -> Result<()> {
+    let name = record.file_name().unwrap_or_default().to_string_lossy();
+    let (hook, ifindex) = hook_and_index(&name)?;
     if let Some(interface) = interface_name(ifindex) {
         let link = our_filter(&interface, hook)?;
         match link.detach() {
@@ -99,24 +104,12 @@ pub(super) fn detach(pins: &Pins, name: &str) -> Result<()> {
             }
         }
     }
-    remove(&pins.links().join(name))
+    remove(record)
 }
 
-/// Interfaces whose clsact qdisc was added by us. The records are gone afterwards.
-pub fn take_owned_qdiscs(pins: &Pins) -> Result<Vec<u32>> {
-    let mut owned = Vec::new();
-    for name in pins::names(&pins.links())? {
-        if let Some(index) = name.strip_prefix(QDISC) {
-            owned.push(index.parse().with_context(|| {
-                format!(
-                    "{} is not a record of underpass",
-                    pins.links().join(&name).display()
-                )
-            })?);
-            remove(&pins.links().join(&name))?;
-        }
-    }
-    Ok(owned)
+/// Removes the record of a qdisc that is gone, or is others' by now.
+pub fn forget_qdisc(record: &Path) -> Result<()> {
+    remove(record)
 }
 
 fn ensure_qdisc(pins: &Pins, attachment: &Attachment) -> Result<()> {

@@ -1,9 +1,13 @@
 //! BPF maps as tables of keys and values, each found by its pin.
 
-use std::io;
+use std::{collections::BTreeSet, io};
 
 use anyhow::{Context, Result};
-use aya::maps::{Array, HashMap, Map, MapData, MapError};
+use aya::maps::{
+    Array, HashMap, Map, MapData, MapError,
+    xdp::{DevMapHash, XdpMapError},
+};
+use dataplane_common::abi::maps;
 use ipnet::Ipv4Net;
 use nix::errno::Errno;
 
@@ -107,6 +111,50 @@ impl<K: aya::Pod, V: aya::Pod> Table<K, V> for BpfMap<HashMap<MapData, K, V>> {
 fn is_full(error: &io::Error) -> bool {
     let error = error.raw_os_error().map(Errno::from_raw);
     matches!(error, Some(Errno::E2BIG | Errno::ENOSPC | Errno::ENOMEM))
+}
+
+/// The devices that a map holds, each by its interface index, until the kernel takes it out with the
+/// interface.
+pub type DeviceMap = BpfMap<DevMapHash<MapData>>;
+
+impl DeviceMap {
+    /// Opens the workload interfaces.
+    pub fn open_devices(pins: &Pins) -> Result<Self> {
+        Self::open(pins, maps::DEVICES, Map::DevMapHash)
+    }
+
+    /// The interfaces that are there still.
+    pub fn indexes(&self) -> Result<BTreeSet<u32>> {
+        let keys = self.map.keys().collect::<Result<_, _>>();
+        keys.with_context(|| self.cannot("read"))
+    }
+
+    /// Adds interface `ifindex` under `key`; returns false if it is gone.
+    pub fn add(&mut self, key: u32, ifindex: u32) -> Result<bool> {
+        match self.map.insert(key, ifindex, None, 0) {
+            Ok(()) => Ok(true),
+            Err(XdpMapError::MapError(MapError::SyscallError(error)))
+                if error.io_error.raw_os_error() == Some(libc::EINVAL) =>
+            {
+                Ok(false)
+            }
+            Err(error) => Err(error).with_context(|| self.cannot("write to")),
+        }
+    }
+
+    /// Removes what is under `key`, if anything is.
+    pub fn remove(&mut self, key: u32) -> Result<()> {
+        match self.map.remove(key) {
+            Ok(()) | Err(MapError::KeyNotFound) => Ok(()),
+            // The kernel's words for the same, of this kind of map.
+            Err(MapError::SyscallError(error))
+                if error.io_error.kind() == io::ErrorKind::NotFound =>
+            {
+                Ok(())
+            }
+            Err(error) => Err(error).with_context(|| self.cannot("remove from")),
+        }
+    }
 }
 
 /// An array map.

@@ -4,6 +4,7 @@
 //! the agent, and nothing of another layout is ever reused.
 
 mod attach;
+mod audit;
 mod clsact;
 mod fill;
 mod intact;
@@ -11,24 +12,46 @@ mod lines;
 mod load;
 mod maps;
 mod object;
+mod pinned;
 mod pins;
 mod probe;
+mod removal;
 mod routes;
 mod trie;
 mod xdp;
 
-pub use attach::{Applied, Attachment, Attachments, attached, detach_all};
-pub use clsact::take_owned_qdiscs;
+pub use attach::{Applied, Attachment, Attachments, attached};
+pub use clsact::forget_qdisc;
 pub use fill::{Fill, fills};
 pub use intact::check_intact;
 pub use load::{Dataplane, load};
-pub use maps::{BpfArray, BpfHash, BpfMap, Full, RouteTable, Table};
+pub use maps::{BpfArray, BpfHash, BpfMap, DeviceMap, Full, RouteTable, Table};
 pub use object::bpf_object;
 pub use pins::{PinLock, Pins};
+pub use removal::{Removal, Removals, removals, remove_others};
 pub use routes::RouteMap;
-pub use xdp::{WhyOff, XdpLinks, XdpMode, XdpState, XdpUplink, detach_xdp, xdp_states};
+pub use xdp::{WhyOff, XdpLinks, XdpMode, XdpState, XdpUplink, xdp_states};
 
 use anyhow::Result;
+use tracing::warn;
+
+/// Takes the pins for this process, of which there can be only one, and makes their directories.
+///
+/// # Errors
+///
+/// Another process has them, or something is pinned there that is not ours; then nothing was changed.
+pub fn claim(pins: &Pins) -> Result<PinLock> {
+    pins.check_file_system()?;
+    let mut lock = pins.lock()?;
+    for stranger in audit::audit(pins)? {
+        warn!(
+            "{} is not underpass's: it is left alone",
+            stranger.display()
+        );
+    }
+    pins.create_locked(&mut lock)?;
+    Ok(lock)
+}
 
 /// Takes over what another version of underpass has attached, which stays attached until our own
 /// programs replace it.

@@ -5,6 +5,7 @@
 //! the rest is removed once ours is in place.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File, TryLockError},
     io,
     path::{Path, PathBuf},
@@ -12,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use dataplane_common::abi;
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
@@ -21,24 +22,29 @@ const MAPS: &str = "maps";
 const LINKS: &str = "links";
 const XDP: &str = "xdp";
 
-/// The directory of pins, of this ABI version.
-#[derive(Clone, Debug)]
+/// The directory of pins, of one ABI version.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pins {
     base: PathBuf,
+    version: u32,
 }
 
 /// A lock on the pins, those of other versions included; the kernel releases it with the process,
 /// however that ends.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct PinLock {
-    _directories: Vec<File>,
+    /// By version.
+    directories: BTreeMap<u32, File>,
 }
 
 impl Pins {
-    /// The pins below `base`, which need not exist.
+    /// The pins of this version below `base`, which need not exist.
     #[must_use]
     pub fn new(base: &Path) -> Self {
-        Self { base: base.into() }
+        Self {
+            base: base.into(),
+            version: abi::VERSION,
+        }
     }
 
     /// The directory as configured, without the version.
@@ -77,14 +83,25 @@ impl Pins {
         self.version().is_dir()
     }
 
-    /// Whether anything is pinned there, by this version or another.
-    pub fn exist_in_any_version(&self) -> Result<bool> {
-        Ok(!self.versions()?.is_empty())
+    /// Makes the directories, and has the lock hold them as well.
+    ///
+    /// # Errors
+    ///
+    /// Another version came at the same moment; then ours are gone again.
+    pub(super) fn create_locked(&self, lock: &mut PinLock) -> Result<()> {
+        self.create()?;
+        if self.extend(lock)? {
+            return Ok(());
+        }
+        for directory in self.directories() {
+            // It may hold something already: of that other one, which will have it.
+            let _ = fs::remove_dir(directory);
+        }
+        Err(self.taken())
     }
 
     /// Makes the directories.
-    pub fn create(&self) -> Result<()> {
-        self.check_file_system()?;
+    pub(super) fn create(&self) -> Result<()> {
         for directory in [self.maps(), self.links(), self.xdp()] {
             fs::create_dir_all(&directory).with_context(|| {
                 format!("cannot make the pin directory {}", directory.display())
@@ -93,7 +110,7 @@ impl Pins {
         Ok(())
     }
 
-    /// Keeps every other agent, and `detach`, off these pins for as long as the lock lives.
+    /// Keeps every other agent, and `detach`, off what is pinned, for as long as the lock lives.
     ///
     /// # Errors
     ///
@@ -106,12 +123,14 @@ impl Pins {
             thread::sleep(LOOK);
             lock = self.try_lock()?;
         }
-        lock.with_context(|| {
-            format!(
-                "another underpass works with the pins in {}: stop that agent first",
-                self.base.display()
-            )
-        })
+        lock.ok_or_else(|| self.taken())
+    }
+
+    fn taken(&self) -> anyhow::Error {
+        anyhow!(
+            "another underpass works with the pins in {}: stop that agent first",
+            self.base.display()
+        )
     }
 
     /// Whether a process has the lock: an agent, as a rule.
@@ -120,22 +139,29 @@ impl Pins {
     }
 
     fn try_lock(&self) -> Result<Option<PinLock>> {
-        let mut directories = Vec::new();
-        for path in self.versions()? {
+        let mut lock = PinLock::default();
+        Ok(self.extend(&mut lock)?.then_some(lock))
+    }
+
+    /// Takes what there is and the lock does not hold; returns false if another process holds it.
+    fn extend(&self, lock: &mut PinLock) -> Result<bool> {
+        for version in self.versions()? {
+            if lock.directories.contains_key(&version.version) {
+                continue;
+            }
+            let path = version.version();
             let directory = File::open(&path)
                 .with_context(|| format!("cannot open the pins {}", path.display()))?;
             match directory.try_lock() {
-                Ok(()) => directories.push(directory),
-                Err(TryLockError::WouldBlock) => return Ok(None),
+                Ok(()) => lock.directories.insert(version.version, directory),
+                Err(TryLockError::WouldBlock) => return Ok(false),
                 Err(TryLockError::Error(error)) => {
                     return Err(error)
                         .with_context(|| format!("cannot lock the pins {}", path.display()));
                 }
-            }
+            };
         }
-        Ok(Some(PinLock {
-            _directories: directories,
-        }))
+        Ok(true)
     }
 
     /// Takes over the links of other versions whose names we understand: they stay attached, and
@@ -150,8 +176,8 @@ impl Pins {
     }
 
     fn adopt(&self, directory: &str, understands: impl Fn(&str) -> bool) -> Result<()> {
-        for other in self.other_versions()? {
-            let theirs = other.join(directory);
+        for other in self.others()? {
+            let theirs = other.version().join(directory);
             for name in names(&theirs)? {
                 let from = theirs.join(&name);
                 let to = self.version().join(directory).join(&name);
@@ -164,73 +190,43 @@ impl Pins {
         Ok(())
     }
 
-    /// Removes what other versions have pinned, but for the links that were adopted; returns the
-    /// directories.
-    pub fn remove_others(&self) -> Result<Vec<PathBuf>> {
-        let others = self.other_versions()?;
-        for other in &others {
-            fs::remove_dir_all(other)
-                .with_context(|| format!("cannot remove the pins {}", other.display()))?;
-        }
-        Ok(others)
+    /// Whether these are of the version that this binary pins.
+    #[must_use]
+    pub fn is_own_version(&self) -> bool {
+        self.version == abi::VERSION
     }
 
-    fn other_versions(&self) -> Result<Vec<PathBuf>> {
+    /// The pins of other versions, where there are any.
+    pub fn others(&self) -> Result<Vec<Self>> {
         let mut versions = self.versions()?;
-        versions.retain(|version| *version != self.version());
+        versions.retain(|version| version != self);
         Ok(versions)
     }
 
-    /// The directories of all versions that have pinned anything.
-    fn versions(&self) -> Result<Vec<PathBuf>> {
-        let is_version = |name: &String| {
-            let number = name.strip_prefix('v').map(str::parse::<u32>);
-            number.is_some_and(|number| number.is_ok())
-        };
-        let names = names(&self.base)?.into_iter();
-        Ok(names
-            .filter(is_version)
-            .map(|name| self.base.join(name))
-            .collect())
+    /// The pins of all versions that have any.
+    pub fn versions(&self) -> Result<Vec<Self>> {
+        let number = |name: &String| name.strip_prefix('v')?.parse().ok();
+        let numbers = names(&self.base)?;
+        let versions = numbers.iter().filter_map(number).map(|version| Self {
+            base: self.base.clone(),
+            version,
+        });
+        Ok(versions.filter(|pins| pins.version().is_dir()).collect())
     }
 
-    /// Removes the maps' pins and the directories; what is attached has to be gone before.
-    pub fn remove(&self) -> Result<()> {
-        for name in names(&self.maps())? {
-            let path = self.maps().join(name);
-            fs::remove_file(&path).with_context(|| format!("cannot unpin {}", path.display()))?;
-        }
-        let directories = [
-            self.links(),
-            self.xdp(),
-            self.maps(),
-            self.version(),
-            self.base.clone(),
-        ];
-        for directory in directories {
-            match fs::remove_dir(&directory) {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                // The base may be a directory that others pin in.
-                Err(error)
-                    if error.kind() == io::ErrorKind::DirectoryNotEmpty
-                        && directory == self.base => {}
-                Err(error) => {
-                    return Err(error).with_context(|| {
-                        format!("cannot remove the pin directory {}", directory.display())
-                    });
-                }
-            }
-        }
-        Ok(())
+    /// The directories, each behind those in it.
+    fn directories(&self) -> [PathBuf; 4] {
+        [self.links(), self.xdp(), self.maps(), self.version()]
     }
 
-    fn version(&self) -> PathBuf {
-        self.base.join(format!("v{}", abi::VERSION))
+    /// The directory of this version.
+    #[must_use]
+    pub fn version(&self) -> PathBuf {
+        self.base.join(format!("v{}", self.version))
     }
 
     /// Pins live in a BPF file system only; the nearest directory that exists tells.
-    fn check_file_system(&self) -> Result<()> {
+    pub(super) fn check_file_system(&self) -> Result<()> {
         let existing = self
             .base
             .ancestors()

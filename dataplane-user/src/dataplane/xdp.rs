@@ -16,7 +16,11 @@ use aya::programs::{
     xdp::{XdpError, XdpLink},
 };
 
-use super::{Dataplane, Pins, pins};
+use super::{
+    Dataplane, Pins,
+    pinned::{Link, Pinned, look},
+    pins,
+};
 
 /// Where in the kernel an XDP program runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -127,12 +131,16 @@ impl XdpLinks {
     fn attach_one(&self, program: &mut Xdp, uplink: &XdpUplink, mode: XdpMode) -> Result<XdpState> {
         let on = XdpState::On(mode);
         let path = self.path(uplink.ifindex, on);
-        if path.exists() {
-            if take_over(program, &path).is_ok() {
+        match look(&path)? {
+            None => {}
+            // The interface it was on is gone, and this one got its index.
+            Some(Pinned::Link(Link { ifindex: 0, .. })) => fs::remove_file(&path)
+                .with_context(|| format!("cannot unpin {}", path.display()))?,
+            Some(_) => {
+                take_over(program, &path)
+                    .with_context(|| format!("cannot replace the program of {}", path.display()))?;
                 return Ok(on);
             }
-            // The interface it was on is gone, and this one got its index.
-            fs::remove_file(&path).with_context(|| format!("cannot unpin {}", path.display()))?;
         }
         match attach_link(program, uplink.ifindex, mode) {
             Ok(link) => {
@@ -160,16 +168,6 @@ pub fn xdp_states(pins: &Pins) -> Result<BTreeMap<u32, XdpState>> {
     Ok(records
         .map(|record| (record.ifindex, record.state))
         .collect())
-}
-
-/// Takes off every XDP program; returns where they were, by interface index.
-pub fn detach_xdp(pins: &Pins) -> Result<BTreeSet<u32>> {
-    let mut taken_off = BTreeSet::new();
-    for record in records(pins)? {
-        record.remove()?;
-        taken_off.extend(record.is_link().then_some(record.ifindex));
-    }
-    Ok(taken_off)
 }
 
 fn attach_link(program: &mut Xdp, ifindex: u32, mode: XdpMode) -> Result<FdLink> {
@@ -228,20 +226,24 @@ impl Record {
     }
 }
 
+/// Every pinned link and record; what has another name is not ours.
 fn records(pins: &Pins) -> Result<Vec<Record>> {
-    pins::names(&pins.xdp())?
-        .into_iter()
-        .map(|name| {
-            let path = pins.xdp().join(&name);
-            let (ifindex, state) = index_and_state(&name)
-                .with_context(|| format!("{} is not a pin of underpass", path.display()))?;
-            Ok(Record {
-                ifindex,
-                state,
-                path,
-            })
+    let names = pins::names(&pins.xdp())?.into_iter();
+    let records = names.filter_map(|name| {
+        let (ifindex, state) = index_and_state(&name)?;
+        Some(Record {
+            ifindex,
+            state,
+            path: pins.xdp().join(name),
         })
-        .collect()
+    });
+    Ok(records.collect())
+}
+
+/// The interface that a name stands for, and whether it is a link's, not a record's.
+pub(super) fn index_and_kind(name: &str) -> Option<(u32, bool)> {
+    let (ifindex, state) = index_and_state(name)?;
+    Some((ifindex, matches!(state, XdpState::On(_))))
 }
 
 /// Whether `name` is that of a link, or of a record, as this version names them.

@@ -71,11 +71,16 @@ impl Netlink {
     /// Removes the carrier of that name, with its addresses and the routes to it, and returns the
     /// interface index it had. `None` if there is none, or the device is not ours.
     pub async fn delete_carrier(&self, name: &str) -> Result<Option<u32>> {
-        let links = self.links().await?;
-        match links.iter().find(|link| link.name == name && is_ours(link)) {
-            Some(link) => self.delete_link(link).await.map(|()| Some(link.index)),
+        match self.find_carrier(name).await? {
+            Some(link) => self.delete_link(&link).await.map(|()| Some(link.index)),
             None => Ok(None),
         }
+    }
+
+    /// The carrier, if there is one.
+    pub async fn find_carrier(&self, name: &str) -> Result<Option<Link>> {
+        let mut links = self.links().await?.into_iter();
+        Ok(links.find(|link| link.name == name && is_ours(link)))
     }
 
     /// Creates the carrier in two steps: at creation the kernel ignores the alias

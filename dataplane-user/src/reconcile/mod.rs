@@ -5,6 +5,7 @@
 
 mod delta;
 mod destinations;
+mod devices;
 mod next_hops;
 mod routes;
 
@@ -12,6 +13,8 @@ pub use delta::Tracked;
 pub use destinations::Destinations;
 pub use next_hops::NextHops;
 pub use routes::Routes;
+
+use std::collections::BTreeSet;
 
 use anyhow::{Error, Result};
 use dataplane_common::abi::{
@@ -21,8 +24,9 @@ use dataplane_common::abi::{
 use ipnet::Ipv4Net;
 use tracing::{info, warn};
 
+use self::devices::Devices;
 use crate::{
-    dataplane::{BpfArray, BpfHash, Pins, RouteMap},
+    dataplane::{BpfArray, BpfHash, DeviceMap, Pins, RouteMap},
     plan::{NextHopKey, Tables},
 };
 
@@ -95,6 +99,7 @@ pub struct Reconciler {
     refused: Refused,
     endpoints: Tracked<Addr, Endpoint, BpfHash<Addr, Endpoint>>,
     workloads: Tracked<u32, Workload, BpfHash<u32, Workload>>,
+    devices: Devices,
     peers: Tracked<Addr, Peer, BpfHash<Addr, Peer>>,
 }
 
@@ -114,6 +119,7 @@ impl Reconciler {
             refused: Refused::default(),
             endpoints: Tracked::open(BpfHash::open_hash(pins, maps::ENDPOINTS)?)?,
             workloads: Tracked::open(BpfHash::open_hash(pins, maps::WORKLOADS)?)?,
+            devices: Devices::new(DeviceMap::open_devices(pins)?),
             peers: Tracked::open(BpfHash::open_hash(pins, maps::PEERS)?)?,
         })
     }
@@ -162,6 +168,7 @@ impl Reconciler {
         }
         // First of all: the interface of a pod that is gone may be another's by now.
         let removed = self.endpoints.sweep(&tables.endpoints)?;
+        result.written += self.devices.write(&devices(tables))?;
         result += self.workloads.write(&tables.workloads)?;
         result += self.endpoints.write(&tables.endpoints)?;
         result += self.peers.write(&tables.peers)?;
@@ -184,6 +191,7 @@ impl Reconciler {
         let mut removed = self.next_hops.sweep(tables)?;
         removed += self.peers.sweep(&tables.peers)?;
         removed += self.workloads.sweep(&tables.workloads)?;
+        removed += self.devices.sweep(&devices(tables))?;
         Ok(Changes {
             written: 0,
             removed,
@@ -258,4 +266,9 @@ impl Reconciler {
         }
         self.refused = refused;
     }
+}
+
+/// The interfaces of the pods.
+fn devices(tables: &Tables) -> BTreeSet<u32> {
+    tables.endpoints.values().map(|pod| pod.ifindex).collect()
 }

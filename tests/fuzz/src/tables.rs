@@ -43,6 +43,12 @@ pub fn tables(choices: &mut Choices, around: &Surroundings) -> MemoryTables {
         };
         tables.endpoints.insert(address, endpoint(choices, around));
     }
+    let interfaces: Vec<u32> = tables.endpoints.values().map(|pod| pod.ifindex).collect();
+    for ifindex in interfaces {
+        if !choices.mostly() {
+            tables.gone.insert(ifindex);
+        }
+    }
     for interface in &around.workloads {
         if choices.mostly() {
             let workload = Workload {

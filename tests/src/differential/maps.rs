@@ -12,7 +12,7 @@ use dataplane_common::{
     memory::MemoryTables,
     reason::Reason,
 };
-use dataplane_user::dataplane::{BpfArray, BpfHash, BpfMap, Pins, RouteMap, Table};
+use dataplane_user::dataplane::{BpfArray, BpfHash, BpfMap, DeviceMap, Pins, RouteMap, Table};
 use ipnet::Ipv4Net;
 
 use crate::Node;
@@ -32,6 +32,7 @@ pub(super) struct Maps {
     multipaths: BpfArray<Multipath>,
     endpoints: BpfHash<Addr, Endpoint>,
     workloads: BpfHash<u32, Workload>,
+    devices: DeviceMap,
     peers: BpfHash<Addr, Peer>,
     config: BpfArray<Config>,
     counters: BpfMap<PerCpuArray<MapData, Counter>>,
@@ -50,6 +51,7 @@ impl Maps {
             multipaths: BpfArray::open_array(&pins, maps::MULTIPATHS)?,
             endpoints: BpfHash::open_hash(&pins, maps::ENDPOINTS)?,
             workloads: BpfHash::open_hash(&pins, maps::WORKLOADS)?,
+            devices: DeviceMap::open_devices(&pins)?,
             peers: BpfHash::open_hash(&pins, maps::PEERS)?,
             config: BpfArray::open_array(&pins, maps::CONFIG)?,
             counters: BpfMap::open(&pins, maps::COUNTERS, Map::PerCpuArray)?,
@@ -62,6 +64,14 @@ impl Maps {
         self.config.set(0, new.config.unwrap_or_default())?;
         replace(&mut self.endpoints, &old.endpoints, &new.endpoints)?;
         replace(&mut self.workloads, &old.workloads, &new.workloads)?;
+        for endpoint in old.endpoints.values() {
+            self.devices.remove(endpoint.ifindex)?;
+        }
+        for endpoint in new.endpoints.values() {
+            if !new.gone.contains(&endpoint.ifindex) {
+                self.devices.add(endpoint.ifindex, LOOPBACK)?;
+            }
+        }
         replace(&mut self.peers, &old.peers, &new.peers)?;
         for prefix in old.routes.keys() {
             self.routes.remove(&net(*prefix)?)?;
@@ -143,6 +153,9 @@ impl Maps {
         })
     }
 }
+
+/// An interface that is there for sure: programs ask only whether one is.
+const LOOPBACK: u32 = 1;
 
 /// What stands in the entry of a next hop that is not live: nothing that goes unnoticed.
 const SPARE: NextHop = NextHop {

@@ -1,7 +1,6 @@
 //! The agent under test, run on a node.
 
 use std::env;
-use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,6 +14,15 @@ const IN_SYNC: &str = "in sync";
 
 /// How long it may take to get there.
 const SYNC_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// One of the builds of `underpass` that a node may run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Build {
+    /// The one under test.
+    Tested,
+    /// One of another version, whose maps have another layout.
+    OtherLayout,
+}
 
 /// A running `underpass agent`. It ends with this value; what it has pinned stays.
 #[derive(Debug)]
@@ -46,11 +54,34 @@ impl Agent {
     ) -> Result<Self> {
         replace(&config_path(node), config_yaml)?;
         write_cluster(node, cluster_yaml)?;
-        let command = variables
-            .iter()
-            .fold(command(node, &["agent"])?, |command, (name, value)| {
-                command.env(name, value)
-            });
+        let command = variables.iter().fold(
+            command(node, Build::Tested, &["agent"])?,
+            |command, (name, value)| command.env(name, value),
+        );
+        Self::run(node, command)
+    }
+
+    /// Starts an agent where there was one, with what that was configured with, and waits until it
+    /// is in sync.
+    pub fn restart(node: &Node, build: Build) -> Result<Self> {
+        let mut agent = Self::respawn(node, build)?;
+        agent.wait_in_sync()?;
+        Ok(agent)
+    }
+
+    /// As [`Agent::restart`], without waiting.
+    pub fn respawn(node: &Node, build: Build) -> Result<Self> {
+        Self::run(node, command(node, build, &["agent"])?)
+    }
+
+    /// As [`Agent::respawn`], under strace(1) with these arguments.
+    pub(crate) fn traced(node: &Node, build: Build, strace: &[String]) -> Result<Self> {
+        let command = node.ns().command("strace").args(strace).arg("--");
+        let command = command.args(build.words(&["agent"])?);
+        Self::run(node, command.arg("--config").arg(config_path(node)))
+    }
+
+    fn run(node: &Node, command: NsCommand) -> Result<Self> {
         let process = node.start("agent", command)?;
         Ok(Self {
             node: node.name().to_owned(),
@@ -65,30 +96,36 @@ impl Agent {
         Ok(())
     }
 
+    /// Whether the agent has been in sync.
+    pub fn is_in_sync(&self) -> Result<bool> {
+        Ok(self.process.log()?.contains(IN_SYNC))
+    }
+
     /// Its process: log, signals, end.
     pub fn process(&mut self) -> &mut Background {
         &mut self.process
     }
 }
 
-/// `underpass` on a node, with the node's configuration.
-pub(crate) fn command(node: &Node, arguments: &[&str]) -> Result<NsCommand> {
-    let underpass = underpass()?;
-    let underpass = underpass
-        .to_str()
-        .context("UNDERPASS_BIN is not valid UTF-8")?;
-    Ok(node
-        .ns()
-        .command(underpass)
-        .args(arguments)
-        .arg("--config")
-        .arg(config_path(node)))
+impl Build {
+    /// The words of a command line that runs it.
+    fn words(self, arguments: &[&str]) -> Result<Vec<String>> {
+        let variable = match self {
+            Self::Tested => "UNDERPASS_BIN",
+            Self::OtherLayout => "UNDERPASS_OTHER_LAYOUT_BIN",
+        };
+        let binary = env::var(variable)
+            .with_context(|| format!("{variable}: run the tests by `cargo xtask test`"))?;
+        let words = [&*binary].into_iter().chain(arguments.iter().copied());
+        Ok(words.map(str::to_owned).collect())
+    }
 }
 
-/// Where the build under test is.
-fn underpass() -> Result<OsString> {
-    env::var_os("UNDERPASS_BIN")
-        .context("UNDERPASS_BIN is not set: run the tests by `cargo xtask test`")
+/// `underpass` on a node, with the node's configuration.
+pub(crate) fn command(node: &Node, build: Build, arguments: &[&str]) -> Result<NsCommand> {
+    let words = build.words(arguments)?;
+    let command = node.ns().command(&words[0]).args(&words[1..]);
+    Ok(command.arg("--config").arg(config_path(node)))
 }
 
 /// The configuration of a node's agent.

@@ -43,11 +43,13 @@ pub mod paths;
 pub mod programs;
 mod sandbox;
 mod speakers;
+pub mod steps;
 mod traffic;
 mod wait;
+mod watch;
 mod wire;
 
-pub use agent::Agent;
+pub use agent::{Agent, Build};
 pub use background::Background;
 pub use cluster::{Mode, cluster_yaml, cluster_yaml_by_node};
 pub use command::NsCommand;
@@ -62,11 +64,13 @@ pub use no_carrier::take_carrier;
 pub use pair::{Pair, Side};
 pub use speakers::{Daemon, Speaker};
 pub use traffic::{
-    DatagramOptions, DatagramReport, Flow, FlowReport, PingOptions, PingReport, Pinging, RoundTrip,
-    TcpOptions, TcpThroughput, UdpOptions, UdpThroughput, datagrams_arrive_intact, iperf_server,
-    ping, tcp_arrives_intact, tcp_throughput, tcp_throughput_to, udp_throughput,
+    Arrival, DatagramOptions, DatagramReport, Exchange, ExchangeReport, Flow, FlowReport,
+    PingOptions, PingReport, Pinging, RoundTrip, TcpOptions, TcpThroughput, Transfer, UdpOptions,
+    UdpThroughput, datagrams_arrive_intact, iperf_server, ping, tcp_arrives_intact, tcp_throughput,
+    tcp_throughput_to, udp_throughput,
 };
 pub use wait::{eventually, patient};
+pub use watch::{HookSide, Seen, Watch};
 pub use wire::PacketSocket;
 
 /// Stops a test that needs privileges it does not have.

@@ -154,15 +154,19 @@ impl Programs {
 
 /// The programs on one side of an interface, by their names, however they were attached.
 pub fn attached(node: &Node, interface: &str, side: TcAttachType) -> Result<Vec<String>> {
-    let mut names = by_tcx(node, interface, side)?;
+    on_interface(node.ns(), interface, side)
+}
+
+/// As [`attached`], of an interface in the namespace `ns`.
+pub(crate) fn on_interface(ns: &NetNs, interface: &str, side: TcAttachType) -> Result<Vec<String>> {
+    let programs = ns.run(|| query_tcx(interface, side))?;
+    let mut names = programs.unwrap_or_default();
     let direction = match side {
         TcAttachType::Ingress => "ingress",
         TcAttachType::Egress => "egress",
         TcAttachType::Custom(parent) => anyhow::bail!("there is no side {parent}"),
     };
-    let filters = node
-        .ns()
-        .exec(&format!("tc filter show dev {interface} {direction}"))?;
+    let filters = ns.exec(&format!("tc filter show dev {interface} {direction}"))?;
     for line in filters
         .lines()
         .filter(|line| line.contains("direct-action"))
@@ -197,11 +201,6 @@ pub fn kernel_is(major: u32, minor: u32) -> Result<bool> {
         .collect::<Result<Vec<u32>, _>>()
         .with_context(|| format!("understand the release {release}"))?;
     Ok(numbers >= vec![major, minor])
-}
-
-fn by_tcx(node: &Node, interface: &str, side: TcAttachType) -> Result<Vec<String>> {
-    let programs = node.ns().run(|| query_tcx(interface, side))?;
-    Ok(programs.unwrap_or_default())
 }
 
 /// `None` where the kernel has no tcx.

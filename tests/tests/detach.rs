@@ -1,14 +1,18 @@
 //! `underpass detach` puts the node back as it was.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use anyhow::{Result, ensure};
-use aya::programs::TcAttachType;
+use aya::maps::MapInfo;
+use aya::programs::{TcAttachType, loaded_programs};
+use dataplane_common::abi::maps;
 use dataplane_tests::{
     Agent, Lab, Mode, Node, PingOptions, Pod, cluster_yaml, eventually, ping,
     programs::{attached, kernel_has_tcx},
-    require_root,
+    require_root, tcp_arrives_intact,
 };
+use dataplane_user::dataplane::Pins;
 
 #[test]
 #[ignore = "needs root and BPF: cargo xtask test"]
@@ -46,7 +50,7 @@ fn what_is_not_ours_stays() -> Result<()> {
         &["attach: clsact\n"]
     };
     for attach in ways {
-        let lab = Lab::flat(2, 1)?;
+        let mut lab = Lab::flat(2, 1)?;
         let node = lab.node("node-0");
         node.ns().exec("tc qdisc add dev eth0 clsact")?;
         node.ns().exec(
@@ -56,7 +60,10 @@ fn what_is_not_ours_stays() -> Result<()> {
             .exec("ip route add 10.99.0.0/16 dev eth0 proto 117")?;
         node.ns()
             .exec("ip route add blackhole 10.98.0.0/16 metric 1117")?;
-        round_trip(&lab, Mode::Vxlan, attach)?;
+        node.ns()
+            .exec("ip neigh add 192.168.1.99 lladdr 02:00:00:00:00:99 dev eth0 nud permanent")?;
+        node.ns().exec("ip rule add from 10.97.0.0/16 table 97")?;
+        round_trip(&mut lab, Mode::Vxlan, attach)?;
     }
     Ok(())
 }
@@ -78,11 +85,12 @@ fn detaching_twice_or_where_nothing_ran_is_no_error() -> Result<()> {
 }
 
 fn attach_and_detach(mode: Mode, config: &str) -> Result<()> {
-    let lab = Lab::flat(2, 2)?;
-    round_trip(&lab, mode, config)
+    let mut lab = Lab::flat(2, 2)?;
+    round_trip(&mut lab, mode, config)
 }
 
-fn round_trip(lab: &Lab, mode: Mode, config: &str) -> Result<()> {
+/// Agents come and go, pods come and go, there is traffic of all kinds; and then it is all undone.
+fn round_trip(lab: &mut Lab, mode: Mode, config: &str) -> Result<()> {
     let nodes = lab.nodes();
     settle(lab)?;
     let before = nodes.iter().map(State::of).collect::<Result<Vec<_>>>()?;
@@ -97,22 +105,92 @@ fn round_trip(lab: &Lab, mode: Mode, config: &str) -> Result<()> {
         .iter()
         .map(|node| Agent::start(node, &(node.agent_config() + config), &cluster))
         .collect::<Result<Vec<_>>>()?;
-    for node in nodes {
-        node.wait_resolved()?;
+    lab.node_mut("node-0").add_pod("late")?;
+    lab.wait_resolved()?;
+    let remote = lab.pod("node-1", "p0").clone();
+    for from in [lab.pod("node-0", "p0"), lab.pod("node-0", "late")] {
+        let report = ping(from.ns(), remote.address(), &PingOptions::default())?;
+        assert!(report.is_lossless(), "{mode}, {config}: {report:?}");
+        tcp_arrives_intact(from.ns(), remote.address(), remote.ns(), 1 << 20)?;
     }
     let report = ping(
-        lab.pod("node-0", "p0").ns(),
-        lab.pod("node-1", "p0").address(),
+        lab.node("node-0").ns(),
+        remote.address(),
         &PingOptions::default(),
     )?;
     assert!(report.is_lossless(), "{mode}, {config}: {report:?}");
+    lab.node_mut("node-0").remove_pod("late")?;
     drop(agents);
+
+    let nodes = lab.nodes();
+    let kernel_objects = nodes
+        .iter()
+        .map(kernel_objects)
+        .collect::<Result<Vec<_>>>()?;
+    let dry_runs = nodes.iter().map(dry_run).collect::<Result<Vec<_>>>()?;
     // All before any is looked at: XDP on one end of a veth limits the MTU of the other.
-    nodes.iter().try_for_each(detach)?;
+    let logs = nodes.iter().map(detach).collect::<Result<Vec<_>>>()?;
+    for (dry_run, log) in dry_runs.iter().zip(&logs) {
+        for line in dry_run.lines() {
+            assert!(log.contains(line), "{mode}, {config}: {line} in: {log}");
+        }
+        assert_eq!(
+            dry_run.lines().count(),
+            log.lines().count(),
+            "{dry_run}{log}"
+        );
+    }
     for (node, before) in nodes.iter().zip(&before) {
         before.assert_is(&State::of(node)?, &format!("{mode}, {config}"));
     }
+    for (maps, programs) in kernel_objects {
+        eventually("the kernel has forgotten the maps and programs", || {
+            let loaded = loaded_programs().filter_map(Result::ok);
+            let loaded: BTreeSet<u32> = loaded.map(|program| program.id()).collect();
+            Ok(maps.iter().all(|map| MapInfo::from_id(*map).is_err())
+                && programs.is_disjoint(&loaded))
+        })?;
+    }
     Ok(())
+}
+
+/// What `detach` would do, which changes nothing.
+fn dry_run(node: &Node) -> Result<String> {
+    let before = (State::of(node)?, pins(node)?);
+    let output = node.underpass(&["detach", "--dry-run"])?;
+    ensure!(output.status.success(), "{output:?}");
+    before.0.assert_is(&State::of(node)?, "a dry run");
+    assert_eq!(before.1, pins(node)?, "a dry run");
+    let lines = String::from_utf8(output.stdout)?;
+    for words in [
+        "from_workload",
+        "delete the device underpass0",
+        "unpin",
+        "delete the route",
+    ] {
+        assert!(lines.contains(words), "{words} in: {lines}");
+    }
+    Ok(lines)
+}
+
+/// The numbers of the maps that a node has pinned, and of the programs that work with them.
+fn kernel_objects(node: &Node) -> Result<(BTreeSet<u32>, BTreeSet<u32>)> {
+    let pins = Pins::new(node.pins());
+    let maps: BTreeSet<u32> = maps::ALL
+        .iter()
+        .map(|name| Ok(MapInfo::from_pin(pins.map(name))?.id()))
+        .collect::<Result<_>>()?;
+    let mut programs = BTreeSet::new();
+    for program in loaded_programs() {
+        // One that is gone by now is none of a node whose agent is.
+        let Ok(program) = program else { continue };
+        let uses = program.map_ids()?.unwrap_or_default();
+        if uses.iter().any(|map| maps.contains(map)) {
+            programs.insert(program.id());
+        }
+    }
+    ensure!(!programs.is_empty(), "no program uses the maps");
+    Ok((maps, programs))
 }
 
 /// Waits until the kernel has noticed that the links of the lab are up: until then it calls their
@@ -129,14 +207,12 @@ fn settle(lab: &Lab) -> Result<()> {
     })
 }
 
-fn detach(node: &Node) -> Result<()> {
+/// Undoes everything; returns what was said about it.
+fn detach(node: &Node) -> Result<String> {
     let output = node.underpass(&["detach"])?;
-    ensure!(
-        output.status.success(),
-        "detach: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(())
+    let log = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(output.status.success(), "detach: {log}");
+    Ok(log)
 }
 
 /// All that a node can be asked about itself, by what it was asked.
@@ -147,11 +223,15 @@ impl State {
     fn of(node: &Node) -> Result<Self> {
         let mut state = BTreeMap::new();
         for command in [
-            "ip -d link show",
-            "ip address show",
-            "ip route show table all",
-            "ip rule show",
-            "tc qdisc show",
+            "ip -d -j link show",
+            "ip -j address show",
+            "ip -j route show table all",
+            "ip -6 -j route show table all",
+            "ip -j rule show",
+            "ip -6 -j rule show",
+            "ip -j neigh show nud permanent",
+            "bridge -j fdb show",
+            "tc -j qdisc show",
             "tc filter show dev eth0 ingress",
             "tc filter show dev eth0 egress",
         ] {
@@ -172,7 +252,7 @@ impl State {
 
 /// Every setting of the network that can be read.
 fn sysctls(node: &Node) -> Result<String> {
-    fn read(directory: &std::path::Path, settings: &mut BTreeMap<String, String>) -> Result<()> {
+    fn read(directory: &Path, settings: &mut BTreeMap<String, String>) -> Result<()> {
         for entry in std::fs::read_dir(directory)? {
             let path = entry?.path();
             if path.is_dir() {
@@ -186,8 +266,7 @@ fn sysctls(node: &Node) -> Result<String> {
     node.ns().run(|| {
         let mut settings = BTreeMap::new();
         // By the thread: `/proc/sys/net` is that of the reader's namespace.
-        read("/proc/sys/net/ipv4".as_ref(), &mut settings)?;
-        read("/proc/sys/net/core".as_ref(), &mut settings)?;
+        read("/proc/sys/net".as_ref(), &mut settings)?;
         Ok(format!("{settings:#?}"))
     })
 }
@@ -205,13 +284,22 @@ fn programs_on_all(node: &Node) -> Result<String> {
     Ok(found.join("\n"))
 }
 
+/// Everything below the pin directory.
 fn pins(node: &Node) -> Result<String> {
-    let mut names = Vec::new();
-    if node.pins().exists() {
-        for entry in std::fs::read_dir(node.pins())? {
-            names.push(entry?.file_name().to_string_lossy().into_owned());
+    fn read(directory: &Path, paths: &mut Vec<String>) -> Result<()> {
+        for entry in std::fs::read_dir(directory)? {
+            let path = entry?.path();
+            paths.push(path.display().to_string());
+            if path.is_dir() {
+                read(&path, paths)?;
+            }
         }
+        Ok(())
     }
-    names.sort();
-    Ok(format!("{}: {names:?}", node.pins().exists()))
+    let mut paths = Vec::new();
+    if node.pins().exists() {
+        read(node.pins(), &mut paths)?;
+    }
+    paths.sort();
+    Ok(format!("{}: {paths:?}", node.pins().exists()))
 }

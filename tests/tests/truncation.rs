@@ -353,6 +353,7 @@ fn tables(around: &Surroundings) -> MemoryTables {
             })
             .collect(),
         peers: [(PEER.octets(), Peer::default())].into(),
+        ..MemoryTables::default()
     }
 }
 

@@ -64,20 +64,69 @@ impl Built {
 /// The variable by which the build script of dataplane-user finds the object to embed.
 const OBJECT: &str = "UNDERPASS_BPF_OBJECT";
 
+/// The variable by which tests and benchmarks find the `underpass` of another layout.
+pub(crate) const OTHER_LAYOUT_BIN: &str = "UNDERPASS_OTHER_LAYOUT_BIN";
+
 /// Builds the BPF programs and `underpass`, after installing what that needs.
 pub(crate) fn build(profile: Profile) -> Result<Built> {
+    build_with(profile, Layout::Own)
+}
+
+/// Builds another `underpass`, of another version and with maps of another layout, which tests
+/// upgrade to.
+pub(crate) fn build_other_layout(profile: Profile) -> Result<PathBuf> {
+    let built = build_with(profile, Layout::Other)?;
+    // Where cargo puts it, the next build puts its own.
+    let kept = built.binary.with_file_name("underpass-other-layout");
+    copy_if_changed(&built.binary, &kept)?;
+    let mode = fs::metadata(&built.binary)?.permissions();
+    fs::set_permissions(&kept, mode)
+        .with_context(|| format!("cannot make {} executable", kept.display()))?;
+    Ok(kept)
+}
+
+/// Which layout the maps have.
+#[derive(Clone, Copy)]
+enum Layout {
+    Own,
+    Other,
+}
+
+impl Layout {
+    /// The feature of the crates that makes it.
+    fn feature(self) -> Option<&'static str> {
+        match self {
+            Self::Own => None,
+            Self::Other => Some("other-layout"),
+        }
+    }
+
+    /// What the object is called.
+    fn object(self) -> &'static str {
+        match self {
+            Self::Own => "bpf/underpass.o",
+            Self::Other => "bpf/underpass-other-layout.o",
+        }
+    }
+}
+
+fn build_with(profile: Profile, layout: Layout) -> Result<Built> {
     setup::ensure(&[Part::Toolchain, Part::Linker])?;
-    let object = bpf_programs()?;
-    let binary = underpass(&object, profile)?;
+    let object = bpf_programs(layout)?;
+    let binary = underpass(&object, profile, layout)?;
     Ok(Built { object, binary })
 }
 
-fn bpf_programs() -> Result<PathBuf> {
-    process::run(&mut Toolchain::get()?.cargo("build")?)?;
+fn bpf_programs(layout: Layout) -> Result<PathBuf> {
+    let mut command = Toolchain::get()?.cargo("build")?;
+    if let Some(feature) = layout.feature() {
+        command.args(["--features", feature]);
+    }
+    process::run(&mut command)?;
     let built = toolchain::build_dir()?
         .join(toolchain::TARGET)
         .join("bpf/underpass-ebpf");
-    let object = lookup::target_dir()?.join("bpf/underpass.o");
+    let object = lookup::target_dir()?.join(layout.object());
     copy_if_changed(&built, &object)?;
     Ok(object)
 }
@@ -95,13 +144,16 @@ fn copy_if_changed(from: &Path, to: &Path) -> Result<()> {
     fs::write(to, contents).with_context(|| format!("cannot write {}", to.display()))
 }
 
-fn underpass(object: &Path, profile: Profile) -> Result<PathBuf> {
+fn underpass(object: &Path, profile: Profile, layout: Layout) -> Result<PathBuf> {
     let mut command = cargo::host("build")?;
     // Not `--package dataplane-user`: dependencies would be built with fewer features than the
     // tests and the demo then build them with, and so be built twice.
     command
         .args(["--bin", "underpass", "--profile", profile.name()])
         .env(OBJECT, object);
+    if let Some(feature) = layout.feature() {
+        command.args(["--features", &format!("dataplane-user/{feature}")]);
+    }
     process::run(&mut command)?;
     let binary = lookup::target_dir()?
         .join(profile.directory())

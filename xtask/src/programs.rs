@@ -106,6 +106,11 @@ const LAB: &[Program] = &[
         why: "runs lab programs with fewer privileges",
     },
     Program {
+        name: "strace",
+        packages: &["strace"],
+        why: "kills an agent at a step of its work",
+    },
+    Program {
         name: "sysctl",
         packages: &["procps"],
         why: "shows whether a node is as it was",

@@ -33,6 +33,7 @@ pub(crate) fn all(filters: &[String]) -> Result<()> {
         "the tests in network namespaces take root, and no test was run: run this as root, or \
          `cargo xtask test --host` for those that take no privileges"
     );
+    let other_layout = build::build_other_layout(Profile::Dev)?;
     let built = build::build(Profile::Dev)?;
     println!("not run: {NEEDS_TWO}* (`cargo xtask pair` has two)");
     let mut skipped = vec!["--skip", NEEDS_TWO];
@@ -45,6 +46,7 @@ pub(crate) fn all(filters: &[String]) -> Result<()> {
     let mut command = cargo::host("test")?;
     built
         .tell(&mut command)
+        .env(build::OTHER_LAYOUT_BIN, other_layout)
         .args(["--", "--include-ignored"])
         // A lab runs several busy processes: more labs at once starve each other.
         .arg("--test-threads=2")

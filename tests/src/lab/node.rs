@@ -11,7 +11,7 @@ use ipnet::Ipv4Net;
 use super::{NodeSpec, Pod, host};
 use crate::batch::IpBatch;
 use crate::sandbox::Directories;
-use crate::{Background, Mac, NetNs, NsCommand, agent, eventually};
+use crate::{Background, Build, Mac, NetNs, NsCommand, agent, eventually};
 
 /// A node: a namespace that forwards between its `eth0` and its pods.
 #[derive(Debug)]
@@ -53,7 +53,7 @@ impl Node {
             .enumerate()
             .map(|(index, address)| self.new_pod(&format!("p{index}"), address))
             .collect::<Result<_>>()?;
-        self.connect(pods)
+        self.connect(pods, None)
     }
 
     /// Adds a pod at the first free address from the pod CIDR's third on; the second is the node's
@@ -67,7 +67,19 @@ impl Node {
     /// Adds a pod at an address of your choice, in the node's CIDR or not.
     pub fn add_pod_at(&mut self, name: &str, address: Ipv4Addr) -> Result<&Pod> {
         let pod = self.new_pod(name, address)?;
-        self.connect(vec![pod])?;
+        self.connect(vec![pod], None)?;
+        Ok(self.pod(name))
+    }
+
+    /// As [`Node::add_pod_at`], with a veth that has this interface index on the node.
+    pub fn add_pod_with_index(
+        &mut self,
+        name: &str,
+        address: Ipv4Addr,
+        index: u32,
+    ) -> Result<&Pod> {
+        let pod = self.new_pod(name, address)?;
+        self.connect(vec![pod], Some(index))?;
         Ok(self.pod(name))
     }
 
@@ -88,10 +100,10 @@ impl Node {
         Pod::new(name, address, mac)
     }
 
-    fn connect(&mut self, pods: Vec<Pod>) -> Result<()> {
+    fn connect(&mut self, pods: Vec<Pod>, index: Option<u32>) -> Result<()> {
         let mut batch = IpBatch::default();
         for pod in &pods {
-            pod.connect(&mut batch, self.spec.pod_mtu);
+            pod.connect(&mut batch, self.spec.pod_mtu, index);
         }
         batch.apply(&self.ns)?;
         pods.iter().try_for_each(Pod::bring_up)?;
@@ -157,7 +169,12 @@ impl Node {
 
     /// Runs `underpass` on the node with these arguments and the configuration of the node's agent.
     pub fn underpass(&self, arguments: &[&str]) -> Result<Output> {
-        agent::command(self, arguments)?.output()
+        self.underpass_of(Build::Tested, arguments)
+    }
+
+    /// As [`Node::underpass`], of another build.
+    pub fn underpass_of(&self, build: Build, arguments: &[&str]) -> Result<Output> {
+        agent::command(self, build, arguments)?.output()
     }
 
     /// Waits until the node's agent knows the Ethernet addresses of all its pods: until then their

@@ -34,8 +34,9 @@ impl Pod {
         })
     }
 
-    /// Adds to the node's `batch` the veth and the route to the pod.
-    pub(super) fn connect(&self, batch: &mut IpBatch, mtu: u16) {
+    /// Adds to the node's `batch` the veth, with interface index `index` if that matters, and the
+    /// route to the pod.
+    pub(super) fn connect(&self, batch: &mut IpBatch, mtu: u16, index: Option<u32>) {
         let Self {
             address,
             mac,
@@ -43,9 +44,10 @@ impl Pod {
             ns,
             ..
         } = self;
+        let index = index.map_or(String::new(), |index| format!("index {index}"));
         batch
             .add(format_args!(
-                "link add {host_ifname} address {} mtu {mtu} up type veth \
+                "link add {host_ifname} {index} address {} mtu {mtu} up type veth \
                  peer name eth0 address {mac} mtu {mtu} netns {}",
                 Mac::CALICO,
                 ns.path().display(),

@@ -1,6 +1,7 @@
 //! Traffic: by real programs, and by sockets of our own where every byte is looked at.
 
 mod datagrams;
+mod exchange;
 mod flow;
 mod iperf;
 mod pattern;
@@ -8,10 +9,11 @@ mod ping;
 mod transfer;
 
 pub use datagrams::{DatagramOptions, DatagramReport, datagrams_arrive_intact};
+pub use exchange::{Arrival, Exchange, ExchangeReport};
 pub use flow::{Flow, FlowReport};
 pub use iperf::{
     TcpOptions, TcpThroughput, UdpOptions, UdpThroughput, iperf_server, tcp_throughput,
     tcp_throughput_to, udp_throughput,
 };
 pub use ping::{PingOptions, PingReport, Pinging, RoundTrip, ping};
-pub use transfer::tcp_arrives_intact;
+pub use transfer::{Transfer, tcp_arrives_intact};

@@ -1,0 +1,6 @@
+//! The dataplane outlives its agent.
+
+mod pins;
+mod restart;
+mod reuse;
+mod scene;

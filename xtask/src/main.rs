@@ -1,5 +1,6 @@
 //! `cargo xtask`: everything that building, testing and showing underpass takes, as one command.
 
+mod bench;
 mod build;
 mod cargo;
 mod cases;
@@ -74,6 +75,7 @@ fn run(command: Command) -> Result<()> {
         Command::Pair { filters, kernels } => kernels::pair(&kernels, &filters),
         Command::Verify { kernels } => verify::verify(&kernels),
         Command::Cases => cases::cases(),
+        Command::Bench { what } => bench::bench(what),
         Command::Lint => lint::lint(),
     }
 }
@@ -175,6 +177,13 @@ enum Command {
     ///
     /// Other kernels appear as `kernels` has last run the cases on them.
     Cases,
+
+    /// Measure (takes root)
+    Bench {
+        /// What
+        #[command(subcommand)]
+        what: bench::Bench,
+    },
 
     /// Check the formatting, and run clippy on the host's crates and on the BPF programs
     Lint,

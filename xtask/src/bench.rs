@@ -1,0 +1,40 @@
+//! Benchmarks: what is measured, not tested.
+
+use anyhow::{Result, ensure};
+use clap::Subcommand;
+use nix::unistd::geteuid;
+
+use crate::{
+    build::{self, Profile},
+    cargo, process, setup,
+};
+
+/// What to measure.
+#[derive(Clone, Copy, Subcommand)]
+pub(crate) enum Bench {
+    /// What a flow loses while agents are restarted and replaced, as a table and as docs/outlives.svg
+    Outlives,
+}
+
+/// Builds everything optimized and runs a benchmark.
+pub(crate) fn bench(what: Bench) -> Result<()> {
+    setup::ensure(setup::RUN)?;
+    ensure!(
+        geteuid().is_root(),
+        "the benchmarks make network namespaces and load BPF programs: run them as root"
+    );
+    match what {
+        Bench::Outlives => outlives(),
+    }
+}
+
+fn outlives() -> Result<()> {
+    let other_layout = build::build_other_layout(Profile::Release)?;
+    let built = build::build(Profile::Release)?;
+    let mut command = cargo::host("bench")?;
+    built
+        .tell(&mut command)
+        .env(build::OTHER_LAYOUT_BIN, other_layout)
+        .args(["--package", "dataplane-tests", "--bench", "outlives"]);
+    process::run_instead(&mut command)
+}

@@ -40,6 +40,11 @@ impl Agent {
         Ok(agent)
     }
 
+    /// Starts an agent that mirrors the kernel's routes, and waits until it is in sync.
+    pub fn mirror(node: &Node) -> Result<Self> {
+        Self::start(node, &mirror_config(node), "")
+    }
+
     /// As [`Agent::start`], without waiting.
     pub fn spawn(node: &Node, config_yaml: &str, cluster_yaml: &str) -> Result<Self> {
         Self::spawn_with(node, config_yaml, cluster_yaml, &[])
@@ -138,6 +143,18 @@ pub(crate) fn config(node: &Node) -> String {
          pins: {}\n",
         node.name(),
         cluster_path(node).display(),
+        node.pins().display(),
+    )
+}
+
+/// The configuration of a node's agent that mirrors the kernel's routes. It finds out by itself
+/// which interfaces lead to other nodes.
+fn mirror_config(node: &Node) -> String {
+    format!(
+        "node: {}\n\
+         source: kernel\n\
+         pins: {}\n",
+        node.name(),
         node.pins().display(),
     )
 }

@@ -34,6 +34,7 @@ pub mod frames;
 pub mod http;
 mod lab;
 mod mac;
+pub mod mirror;
 mod netns;
 mod networks;
 mod no_carrier;

@@ -73,7 +73,7 @@ pub struct Ipip {
     pub local: Option<Ipv4Addr>,
     /// The outer destination, where the interface sets it; else it is each route's gateway.
     pub remote: Option<Ipv4Addr>,
-    /// Whether it carries anything but IPv4 in IPv4, or in a header of its own (FOU, GUE), or takes
+    /// Whether it does not send IPv4 in IPv4, or does so in a header of its own (FOU, GUE), or takes
     /// the outer header from each packet (external).
     pub special: bool,
 }
@@ -211,7 +211,10 @@ fn ipip(attributes: &[InfoIpTunnel]) -> Ipip {
         match attribute {
             InfoIpTunnel::Local(IpAddr::V4(address)) => ipip.local = specified(*address),
             InfoIpTunnel::Remote(IpAddr::V4(address)) => ipip.remote = specified(*address),
-            InfoIpTunnel::Protocol(protocol) => ipip.special |= *protocol != IpProtocol::Ipip,
+            // 0 is any (tunl0's).
+            InfoIpTunnel::Protocol(protocol) => {
+                ipip.special |= !matches!(protocol, IpProtocol::Ipip | IpProtocol::Hopopts);
+            }
             InfoIpTunnel::EncapType(kind) => ipip.special |= *kind != TunnelEncapType::None,
             InfoIpTunnel::CollectMetadata => ipip.special = true,
             _ => {}
@@ -233,5 +236,14 @@ mod tests {
     fn an_error_message_names_interfaces_that_exist_and_those_that_do_not() {
         assert_eq!(name_of(1), "lo");
         assert_eq!(name_of(u32::MAX), "(no interface with index 4294967295)");
+    }
+
+    /// The device that the kernel makes by itself, Calico's, takes any protocol that can be in IPv4.
+    #[test]
+    fn ipip_is_ipip_whatever_else_the_device_may_carry() {
+        let of = |protocol| ipip(&[InfoIpTunnel::Protocol(protocol)]);
+        assert!(!of(IpProtocol::Hopopts).special);
+        assert!(!of(IpProtocol::Ipip).special);
+        assert!(of(IpProtocol::Mpls).special);
     }
 }

@@ -81,17 +81,15 @@ fn idle_starters() -> Result<PathBuf> {
 
 /// The command that does what [`install`] does, for a user to run instead.
 pub(crate) fn install_line(packages: &[&str]) -> String {
-    let mut line = format!(
-        "apt-get update && {}",
-        process::line(&install_command(packages))
-    );
+    let mut commands = vec![
+        "apt-get update".to_owned(),
+        process::line(&install_command(packages)),
+    ];
     for daemon in daemons(packages) {
-        line += &format!(
-            " && invoke-rc.d {daemon} stop && {}",
-            process::line(&disable_command(daemon))
-        );
+        commands.push(format!("invoke-rc.d {daemon} stop"));
+        commands.push(process::line(&disable_command(daemon)));
     }
-    line
+    commands.join(" && ")
 }
 
 /// The daemons that `packages` bring.

@@ -313,10 +313,14 @@ impl Scene {
                 continue;
             }
             let what = format!("{} routes to {address} by underpass", node.name());
-            eventually(&what, || {
-                let kernel = by_kernel(node, address)?;
-                Ok(!kernel.is_empty() && by_underpass(node, address)? == kernel)
-            })?;
+            let mut last = None;
+            let outcome = eventually(&what, || {
+                let (kernel, ours) = (by_kernel(node, address)?, by_underpass(node, address)?);
+                let is_right = !kernel.is_empty() && ours == kernel;
+                last = Some((kernel, ours));
+                Ok(is_right)
+            });
+            outcome.with_context(|| format!("kernel, underpass: {last:?}"))?;
             wait_without_drift(node)?;
         }
         Ok(())

@@ -8,6 +8,7 @@ use std::thread::{self, JoinHandle};
 
 use anyhow::{Context as _, Result};
 use aya::programs::TcAttachType;
+use nix::net::if_::if_nametoindex;
 
 use crate::{NetNs, Node, programs};
 
@@ -44,6 +45,9 @@ impl Watch {
         let ns = node.ns().clone();
         let pods = node.pods().iter().map(|pod| pod.host_ifname().to_owned());
         let interfaces = pods.chain(["eth0", "underpass0"].map(str::to_owned));
+        // Not every node has a carrier.
+        let is_there = |name: &String| ns.run(|| Ok(if_nametoindex(&**name).is_ok()));
+        let interfaces = interfaces.filter(|name| is_there(name).unwrap_or(false));
         let sides = interfaces.flat_map(|interface| {
             [false, true].map(|egress| HookSide {
                 interface: interface.clone(),

@@ -1,31 +1,33 @@
 //! Agents are killed, restarted and replaced by other versions, and not a packet is lost.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use aya::programs::links::{FdLink, PinnedLink};
 use dataplane_tests::{
-    Agent, Build, Lab, Node, require_root,
+    Agent, Build, Lab, Node, eventually, require_root,
     steps::{self, Step},
 };
 
-use crate::scene::{Scene, cluster, version, versions};
+use crate::scene::{Scene, Setup, cluster, version, versions};
 
 #[test]
 #[ignore = "needs root and BPF: cargo xtask test"]
 fn killed_and_restarted_it_loses_nothing() -> Result<()> {
     require_root();
-    for config in ["", "attach: clsact\n", "xdp: native\n"] {
-        let mut scene = Scene::begin(config)?;
+    for setup in Setup::ALL {
+        let mut scene = Scene::begin(setup)?;
         for _ in 0..3 {
             scene.kill()?;
             scene.restart(Build::Tested)?;
         }
-        scene.end(config)?;
+        scene.end(&format!("{setup:?}"))?;
     }
     Ok(())
 }
@@ -36,7 +38,7 @@ fn killed_and_restarted_it_loses_nothing() -> Result<()> {
 #[ignore = "needs root and BPF: cargo xtask test"]
 fn every_program_is_replaced_in_the_link_that_holds_it() -> Result<()> {
     require_root();
-    let mut scene = Scene::begin("xdp: native\n")?;
+    let mut scene = Scene::begin(Setup::File("xdp: native\n"))?;
     let mut before = links(scene.node(), Build::Tested)?;
     for build in [Build::Tested, Build::OtherLayout, Build::Tested] {
         scene.kill()?;
@@ -73,34 +75,32 @@ fn links(node: &Node, build: Build) -> Result<BTreeMap<String, (u32, u32)>> {
 #[ignore = "needs root and BPF: cargo xtask test"]
 fn restarted_while_its_routes_are_rewritten_it_loses_nothing() -> Result<()> {
     require_root();
-    let mut scene = Scene::begin("")?;
-    let storm = Storm::begin(&scene.lab)?;
-    for _ in 0..5 {
-        scene.agent()?.process().skip_log()?;
-        scene
-            .agent()?
-            .process()
-            .wait_for_line("the cluster table has changed", Duration::from_secs(5))?;
-        scene.kill()?;
-        scene.restart(Build::Tested)?;
+    for setup in [Setup::File(""), Setup::Kernel] {
+        let mut scene = Scene::begin(setup)?;
+        let storm = Storm::begin(&scene.lab, setup)?;
+        for _ in 0..5 {
+            storm.wait()?;
+            scene.kill()?;
+            scene.restart(Build::Tested)?;
+        }
+        storm.end()?;
+        scene.end(&format!("{setup:?}, in a storm"))?;
     }
-    let tables = storm.end()?;
-    assert!(tables > 10, "{tables} tables are no storm");
-    scene.end("in a storm")
+    Ok(())
 }
 
 #[test]
 #[ignore = "needs root and BPF: cargo xtask test"]
 fn upgrade_and_downgrade_to_another_layout_lose_nothing() -> Result<()> {
     require_root();
-    for config in ["", "attach: clsact\n", "xdp: native\n"] {
-        let mut scene = Scene::begin(config)?;
+    for setup in Setup::ALL {
+        let mut scene = Scene::begin(setup)?;
         for build in [Build::OtherLayout, Build::Tested, Build::OtherLayout] {
             scene.kill()?;
             scene.restart(build)?;
-            assert_eq!(versions(scene.node())?, [version(build)], "{config}");
+            assert_eq!(versions(scene.node())?, [version(build)], "{setup:?}");
         }
-        scene.end(config)?;
+        scene.end(&format!("{setup:?}"))?;
     }
     Ok(())
 }
@@ -110,7 +110,7 @@ fn upgrade_and_downgrade_to_another_layout_lose_nothing() -> Result<()> {
 #[ignore = "needs root and BPF: cargo xtask test"]
 fn killed_at_any_step_of_an_upgrade_or_downgrade_it_loses_nothing() -> Result<()> {
     require_root();
-    let mut scene = Scene::begin("")?;
+    let mut scene = Scene::begin(Setup::File(""))?;
     scene.kill()?;
     let node = scene.lab.node("node-0");
     let (there, back) = (Build::OtherLayout, Build::Tested);
@@ -146,51 +146,99 @@ fn settle(node: &Node, build: Build, step: &Step) -> Result<()> {
     Ok(())
 }
 
-/// A cluster's table that is rewritten all the time.
+/// Routes of the first node that are rewritten all the time.
 struct Storm {
     stop: Arc<AtomicBool>,
-    thread: thread::JoinHandle<Result<usize>>,
+    written: Arc<AtomicUsize>,
+    thread: thread::JoinHandle<Result<()>>,
 }
 
 impl Storm {
-    /// Rewrites the table of the first node.
-    fn begin(lab: &Lab) -> Result<Self> {
-        /// Routes that come and go.
-        const ROUTES: usize = 1000;
-        let tables: Vec<String> = (0..2)
-            .map(|half| {
-                let routes = (0..ROUTES).map(|number| {
-                    let (high, low) = (number / 256, number % 256);
-                    let node = (number + half) % 2;
-                    format!(
-                        "  - {{ cidr: 10.244.{}.{low}/32, node: node-{node} }}\n",
-                        16 + 2 * high + half
-                    )
-                });
-                cluster(lab, &format!("routes:\n{}", routes.collect::<String>()))
-            })
-            .collect();
-        let path = lab.node("node-0").dir().join("cluster.yaml");
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = Arc::clone(&stop);
-        let thread = thread::spawn(move || {
-            let mut written = 0;
-            while !stopped.load(Ordering::Relaxed) {
-                let draft = path.with_extension("storm");
-                std::fs::write(&draft, &tables[written % 2])?;
-                std::fs::rename(&draft, &path)?;
-                written += 1;
-                thread::sleep(Duration::from_millis(20));
-            }
-            Ok(written)
+    fn begin(lab: &Lab, setup: Setup) -> Result<Self> {
+        let node = lab.node("node-0");
+        let (path, ns) = (node.dir().join("cluster.yaml"), node.ns().clone());
+        let gateway = lab.node("node-1").tunnel_address();
+        let texts = [0, 1].map(|half| match setup {
+            Setup::File(_) => cluster(lab, &routes_yaml(half)),
+            Setup::Kernel => ip_batch(half, gateway),
         });
-        Ok(Self { stop, thread })
+        let (stop, written) = (Arc::default(), Arc::default());
+        let thread = thread::spawn({
+            let (stop, written): (Arc<AtomicBool>, Arc<AtomicUsize>) =
+                (Arc::clone(&stop), Arc::clone(&written));
+            move || {
+                for text in texts.iter().cycle() {
+                    if stop.load(Ordering::Relaxed) {
+                        break;
+                    }
+                    match setup {
+                        Setup::File(_) => replace(&path, text)?,
+                        Setup::Kernel => {
+                            ns.command("ip").args(["-batch", "-"]).input(text)?.run()?;
+                        }
+                    }
+                    written.fetch_add(1, Ordering::Relaxed);
+                    thread::sleep(Duration::from_millis(20));
+                }
+                Ok(())
+            }
+        });
+        Ok(Self {
+            stop,
+            written,
+            thread,
+        })
     }
 
-    /// How many tables were written.
-    fn end(self) -> Result<usize> {
-        self.stop.store(true, Ordering::Relaxed);
-        let written = self.thread.join();
-        written.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    /// Waits until the routes have been rewritten a few times more.
+    fn wait(&self) -> Result<()> {
+        let before = self.written.load(Ordering::Relaxed);
+        eventually("the routes are rewritten", || {
+            Ok(self.written.load(Ordering::Relaxed) > before + 3)
+        })
     }
+
+    fn end(self) -> Result<()> {
+        self.stop.store(true, Ordering::Relaxed);
+        let ended = self.thread.join();
+        ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+}
+
+/// Routes that come and go in a storm.
+const ROUTES: usize = 1000;
+
+/// Half of the routes have this number, the other half, in another table, another.
+fn storm_prefix(number: usize, half: usize) -> String {
+    let (high, low) = (number / 256, number % 256);
+    format!("10.244.{}.{low}/32", 16 + 2 * high + half)
+}
+
+fn routes_yaml(half: usize) -> String {
+    let routes = (0..ROUTES).map(|number| {
+        let prefix = storm_prefix(number, half);
+        format!(
+            "  - {{ cidr: {prefix}, node: node-{} }}\n",
+            (number + half) % 2
+        )
+    });
+    format!("routes:\n{}", routes.collect::<String>())
+}
+
+/// What ip(8) reads to bring one half, and to take away the other.
+fn ip_batch(half: usize, gateway: Ipv4Addr) -> String {
+    let routes = (0..ROUTES).map(|number| {
+        let (add, remove) = (storm_prefix(number, half), storm_prefix(number, 1 - half));
+        format!(
+            "route replace {add} via {gateway} dev vxlan.calico onlink\n\
+             route replace blackhole {remove}\nroute delete blackhole {remove}\n"
+        )
+    });
+    routes.collect()
+}
+
+fn replace(path: &Path, text: &str) -> Result<()> {
+    let draft = path.with_extension("storm");
+    std::fs::write(&draft, text)?;
+    Ok(std::fs::rename(&draft, path)?)
 }

@@ -147,13 +147,16 @@ impl Agent {
             self.find_ways(dirty.underlays).await?;
         }
         let mut changes = Changes::default();
-        let mut programs = Ok(());
-        if ways_changed || dirty.node {
-            let mirrored = self.mirrored();
+        let mirrored = (ways_changed || dirty.node).then(|| self.mirrored());
+        if let Some(mirrored) = &mirrored {
             changes += self.reconciler.write_tables(&mirrored.tables)?;
-            programs = self.attach(&mirrored).await;
         }
         let routes = self.write_routes(&wanted, dirty.every_prefix);
+        // With the routes in place: until then another version's programs go by its own.
+        let programs = match &mirrored {
+            Some(mirrored) => self.attach(mirrored).await,
+            None => Ok(()),
+        };
         let forgotten = self.destinations.sweep();
         if ways_changed || dirty.node || forgotten {
             self.ways = mirror::ways(&self.kernel.fib, &self.destinations);

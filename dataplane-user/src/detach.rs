@@ -1,6 +1,11 @@
 //! Putting the node back as it was.
 
-use std::{collections::BTreeSet, fmt, fs, path::PathBuf};
+use std::{
+    collections::BTreeSet,
+    fmt::{self, Write as _},
+    fs,
+    path::PathBuf,
+};
 
 use anyhow::{Context, Result};
 use dataplane_common::abi::Hook;
@@ -34,7 +39,11 @@ pub async fn detach(pins: &Pins) -> Result<()> {
 pub async fn dry_run(pins: &Pins) -> Result<String> {
     let (netlink, _events) = Netlink::connect()?;
     let steps = steps(pins, &netlink).await?;
-    Ok(steps.iter().map(|step| format!("{step}\n")).collect())
+    let mut lines = String::new();
+    for step in steps {
+        writeln!(lines, "{step}")?;
+    }
+    Ok(lines)
 }
 
 /// A step on the way back.

@@ -173,7 +173,7 @@ fn table(phases: &[Phase], report: &ExchangeReport, bytes: u64) -> String {
     let mut text = format!("{:<46}{:>8}{:>8}  outage\n", "", "sent", "lost");
     for phase in phases {
         let outage = match (phase.lost.first(), phase.lost.last()) {
-            (Some(first), Some(last)) => format!("{} ms", (*last - *first).as_millis()),
+            (Some(first), Some(last)) => format!("{} ms", last.saturating_sub(*first).as_millis()),
             _ => "none".to_owned(),
         };
         let (what, sent, lost) = (&phase.what, phase.sent, phase.lost.len());

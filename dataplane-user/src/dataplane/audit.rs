@@ -28,7 +28,7 @@ pub fn audit(pins: &Pins) -> Result<Vec<PathBuf>> {
     let mut audit = Audit::default();
     audit.version(pins)?;
     for other in pins.others()? {
-        audit.to_be_adopted(&other)?;
+        audit.other_version(&other)?;
     }
     if audit.problems.is_empty() {
         return Ok(audit.strangers);
@@ -69,7 +69,7 @@ impl Audit {
     }
 
     /// What of another version would become ours.
-    fn to_be_adopted(&mut self, other: &Pins) -> Result<()> {
+    fn other_version(&mut self, other: &Pins) -> Result<()> {
         if self.is_directory(&other.version())? {
             self.attached(other, false)?;
         }

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use aya::{
     EbpfLoader,
     maps::{Map, MapData},
-    programs::{SchedClassifier, TcAttachType, links::FdLink, tc::TcAttachOptions},
+    programs::{LinkOrder, SchedClassifier, TcAttachType, links::FdLink, tc::TcAttachOptions},
 };
 use dataplane_common::abi::maps;
 use dataplane_tests::{
@@ -310,7 +310,7 @@ fn pin_program(path: &Path) -> Result<()> {
 fn pin_link(hook: &str, interface: &str, path: &Path, node: &Node) -> Result<()> {
     load(hook, |program| {
         node.ns().run(|| {
-            let options = TcAttachOptions::TcxOrder(Default::default());
+            let options = TcAttachOptions::TcxOrder(LinkOrder::default());
             let id = program.attach_with_options(interface, TcAttachType::Ingress, options)?;
             let link: FdLink = program.take_link(id)?.try_into()?;
             link.pin(path)?;

@@ -77,7 +77,7 @@ fn restarted_while_its_routes_are_rewritten_it_loses_nothing() -> Result<()> {
     require_root();
     for setup in [Setup::File(""), Setup::Kernel] {
         let mut scene = Scene::begin(setup)?;
-        let storm = Storm::begin(&scene.lab, setup)?;
+        let storm = Storm::begin(&scene.lab, setup);
         for _ in 0..5 {
             storm.wait()?;
             scene.kill()?;
@@ -154,7 +154,7 @@ struct Storm {
 }
 
 impl Storm {
-    fn begin(lab: &Lab, setup: Setup) -> Result<Self> {
+    fn begin(lab: &Lab, setup: Setup) -> Self {
         let node = lab.node("node-0");
         let (path, ns) = (node.dir().join("cluster.yaml"), node.ns().clone());
         let gateway = lab.node("node-1").tunnel_address();
@@ -183,11 +183,11 @@ impl Storm {
                 Ok(())
             }
         });
-        Ok(Self {
+        Self {
             stop,
             written,
             thread,
-        })
+        }
     }
 
     /// Waits until the routes have been rewritten a few times more.

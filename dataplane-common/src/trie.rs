@@ -3,7 +3,8 @@
 //! It lies in lines of sixteen words, which is what a cache reads at once. The first 16 bits of an
 //! address choose a *node*, the next 8 a child of it, 4 more a child of that, and the last 4 what a
 //! /32 leads to. Each node holds the prefixes that end in it as a binary tree: the one whose next
-//! `n` bits are `bits` is word `1 << n | bits`. A /26 takes one line for itself and three others.
+//! `n` bits are `bits` is word `1 << n | bits`. The four /26 of a /24 share a line, and what there is in
+//! a /16 takes 32 lines more.
 //!
 //! ```text
 //! bits  node begins at      children                 prefixes

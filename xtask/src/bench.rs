@@ -10,10 +10,17 @@ use crate::{
 };
 
 /// What to measure.
-#[derive(Clone, Copy, Subcommand)]
+#[derive(Clone, Subcommand)]
 pub(crate) enum Bench {
     /// What a flow loses while agents are restarted and replaced, as a table and as docs/outlives.svg
     Outlives,
+
+    /// Tables of routes: how long they take to load, what they weigh, and how fast lookups are
+    Routes {
+        /// How many routes; 1,000, 10,000, 100,000 and 1,000,000 unless said otherwise
+        #[arg(value_name = "ROUTES")]
+        sizes: Vec<String>,
+    },
 }
 
 /// Builds everything optimized and runs a benchmark.
@@ -25,6 +32,7 @@ pub(crate) fn bench(what: Bench) -> Result<()> {
     );
     match what {
         Bench::Outlives => outlives(),
+        Bench::Routes { sizes } => routes(&sizes),
     }
 }
 
@@ -36,5 +44,16 @@ fn outlives() -> Result<()> {
         .tell(&mut command)
         .env(build::OTHER_LAYOUT_BIN, other_layout)
         .args(["--package", "dataplane-tests", "--bench", "outlives"]);
+    process::run_instead(&mut command)
+}
+
+fn routes(sizes: &[String]) -> Result<()> {
+    let built = build::build(Profile::Release)?;
+    let mut command = cargo::host("bench")?;
+    built
+        .tell(&mut command)
+        .env("UNDERPASS_LOOKUPS_OBJECT", build::lookups()?)
+        .args(["--package", "dataplane-tests", "--bench", "routes", "--"])
+        .args(sizes);
     process::run_instead(&mut command)
 }

@@ -131,6 +131,14 @@ fn bpf_programs(layout: Layout) -> Result<PathBuf> {
     Ok(object)
 }
 
+/// The object with the ways to look up routes that a benchmark compares; it is built with the
+/// programs.
+pub(crate) fn lookups() -> Result<PathBuf> {
+    Ok(toolchain::build_dir()?
+        .join(toolchain::TARGET)
+        .join("bpf/lookups-ebpf"))
+}
+
 /// Leaves `to` alone, with its time stamp, if it already equals `from`: whatever embeds it then
 /// is not built again.
 fn copy_if_changed(from: &Path, to: &Path) -> Result<()> {

@@ -1,0 +1,112 @@
+//! `cargo xtask bench routes`: what tables of 1,000 to 1,000,000 routes cost.
+//!
+//! The tables are pools full of /26 blocks, and one route in 50 is a /32 inside the block of another
+//! node. Lookups are timed by `BPF_PROG_TEST_RUN`, less what a program takes that looks up nothing.
+
+mod agent;
+mod lookups;
+mod table;
+
+use std::{env, fs, time::Duration};
+
+use anyhow::{Context as _, Result};
+use dataplane_tests::{Lab, require_root};
+use nix::sys::utsname::uname;
+
+use agent::Measured;
+use lookups::{Times, WAYS};
+use table::Table;
+
+const SIZES: [u32; 4] = [1_000, 10_000, 100_000, 1_000_000];
+const DESTINATIONS: usize = 1 << 20;
+
+fn main() -> Result<()> {
+    require_root();
+    let sizes = env::args().skip(1).filter(|argument| argument != "--bench");
+    let mut sizes: Vec<u32> = sizes
+        .map(|size| {
+            size.parse()
+                .with_context(|| format!("{size} is no number of routes"))
+        })
+        .collect::<Result<_>>()?;
+    if sizes.is_empty() {
+        sizes = SIZES.to_vec();
+    }
+    let mut rows = Vec::new();
+    for size in sizes {
+        eprintln!("{size} routes ...");
+        let lab = Lab::flat(1, 0)?;
+        let measured = agent::measure(&lab, size)?;
+        let random = Table::of(size).destinations(DESTINATIONS);
+        let pins = agent::pins(lab.node("node-0"));
+        let times = lookups::time(&pins, &measured.routes, &random)?;
+        rows.push((size, measured, times));
+    }
+    println!("{}\ncargo xtask bench routes\n", machine()?);
+    print_agent(&rows);
+    print_lookups(&rows);
+    Ok(())
+}
+
+/// Processor, kernel, and how much else is going on.
+fn machine() -> Result<String> {
+    let info = fs::read_to_string("/proc/cpuinfo")?;
+    let models = info
+        .lines()
+        .filter_map(|line| line.strip_prefix("model name"));
+    let models: Vec<_> = models
+        .map(|model| model.trim_start_matches([' ', '\t', ':']))
+        .collect();
+    let load = fs::read_to_string("/proc/loadavg")?;
+    Ok(format!(
+        "{} x {}, Linux {}, load average {}",
+        models.len(),
+        models.first().unwrap_or(&"a processor"),
+        uname()?.release().to_string_lossy(),
+        load.split_whitespace().next().unwrap_or("unknown"),
+    ))
+}
+
+/// What the agent takes with the file source. The kernel source's rows belong here: the time it
+/// takes beside that of `ip -batch`, and from a netlink event to the map.
+fn print_agent(rows: &[(u32, Measured, Times)]) {
+    println!(
+        "{:>9} {:>9} {:>9} {:>14} {:>14} {:>14}",
+        "ROUTES", "LOAD", "RESYNC", "AGENT/ROUTE", "PEAK/ROUTE", "MAPS/ROUTE"
+    );
+    for (size, measured, _) in rows {
+        let each = |bytes: u64| format!("{:.0} B", bytes as f64 / f64::from(*size));
+        println!(
+            "{size:>9} {:>9} {:>9} {:>14} {:>14} {:>14}",
+            seconds(measured.load),
+            seconds(measured.resync),
+            each(measured.agent),
+            each(measured.peak),
+            each(measured.maps),
+        );
+    }
+    println!();
+}
+
+fn seconds(time: Duration) -> String {
+    format!("{:.2} s", time.as_secs_f64())
+}
+
+/// Nanoseconds a lookup, of random destinations and of hot ones.
+fn print_lookups(rows: &[(u32, Measured, Times)]) {
+    print!("{:<36}", "LOOKUP, ns: RANDOM / 1,024 HOT");
+    for (size, ..) in rows {
+        print!("{size:>16}");
+    }
+    println!();
+    for (way, (_, name)) in WAYS.iter().enumerate() {
+        print!("{name:<36}");
+        for (.., times) in rows {
+            print!(
+                "{:>16}",
+                format!("{:.0} / {:.0}", times.random[way], times.hot[way])
+            );
+        }
+        println!();
+    }
+}

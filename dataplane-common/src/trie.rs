@@ -22,9 +22,9 @@
 use crate::abi::Addr;
 
 /// Words of a line.
-pub const WORDS: usize = 16;
+pub const WORDS: u32 = 16;
 /// A line: words, of which 0 is none.
-pub type Line = [u32; WORDS];
+pub type Line = [u32; WORDS as usize];
 
 /// The first line of the prefixes shorter than /16. Its word 0 has a bit for each length in use.
 pub const SHORT: u32 = 0;

@@ -23,7 +23,7 @@ use super::{Full, Pins, trie::Memory};
 const MMAPABLE: u32 = 1 << 10;
 
 /// Words of an array.
-const CHUNK_WORDS: usize = CHUNK as usize * WORDS;
+const CHUNK_WORDS: usize = (CHUNK * WORDS) as usize;
 
 /// What is done with the arrays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -23,8 +23,8 @@ pub struct Full {
 
 impl Full {
     /// The map of this name takes no more, for this reason.
-    pub(crate) fn new(map: &'static str, why: impl ToString) -> Self {
-        let why = why.to_string();
+    pub(crate) fn new(map: &'static str, why: impl Into<String>) -> Self {
+        let why = why.into();
         Self { map, why }
     }
 }
@@ -93,7 +93,7 @@ impl<K: aya::Pod, V: aya::Pod> Table<K, V> for BpfMap<HashMap<MapData, K, V>> {
     fn insert(&mut self, key: &K, value: &V) -> Result<()> {
         match self.map.insert(key, value, 0) {
             Err(MapError::SyscallError(error)) if is_full(&error.io_error) => {
-                Err(Full::new(self.name, error.io_error).into())
+                Err(Full::new(self.name, error.io_error.to_string()).into())
             }
             result => result.with_context(|| self.cannot("write to")),
         }

@@ -17,8 +17,6 @@ use super::Full;
 /// How long lines that nothing leads to any more are left as they are. A program walks the trie
 /// within microseconds, and is not interrupted for longer than the kernel lets it be.
 const GRACE: Duration = Duration::from_secs(1);
-/// Words of a line, as numbers of words are counted.
-const LINE: u32 = WORDS as u32;
 /// Lines of a node at 16 bits: its children and its prefixes.
 const NODE: u32 = 2 * CHILDREN;
 
@@ -92,12 +90,12 @@ impl<M: Memory> Trie<M> {
         let path = Path::to(prefix);
         let mut block = path.block;
         for hop in path.hops() {
-            block = self.memory.get(block * LINE + hop.word);
+            block = self.memory.get(block * WORDS + hop.word);
             if block == 0 {
                 return 0;
             }
         }
-        self.memory.get(block * LINE + path.word)
+        self.memory.get(block * WORDS + path.word)
     }
 
     /// Has `prefix` lead to `route`, which is not 0.
@@ -105,7 +103,7 @@ impl<M: Memory> Trie<M> {
         let path = Path::to(prefix);
         let mut block = path.block;
         for hop in path.hops() {
-            let word = block * LINE + hop.word;
+            let word = block * WORDS + hop.word;
             block = match self.memory.get(word) {
                 0 => {
                     let line = self.take(hop.lines)?;
@@ -115,9 +113,9 @@ impl<M: Memory> Trie<M> {
                 line => line,
             };
         }
-        self.memory.set(block * LINE + path.word, route);
+        self.memory.set(block * WORDS + path.word, route);
         if let Some(length) = path.length {
-            let used = block * LINE + path.tree;
+            let used = block * WORDS + path.tree;
             self.memory.set(used, self.memory.get(used) | 1 << length);
         }
         Ok(())
@@ -141,7 +139,7 @@ impl<M: Memory> Trie<M> {
         }
         for (hop, word) in path.hops().iter().zip(&words).rev() {
             let line = self.memory.get(*word);
-            if !self.are_zero(line * LINE..(line + hop.lines) * LINE) {
+            if !self.are_zero(line * WORDS..(line + hop.lines) * WORDS) {
                 return;
             }
             self.memory.set(*word, 0);
@@ -170,14 +168,14 @@ impl<M: Memory> Trie<M> {
         let mut words = Vec::with_capacity(path.hops + 1);
         let mut block = path.block;
         for hop in path.hops() {
-            let word = block * LINE + hop.word;
+            let word = block * WORDS + hop.word;
             words.push(word);
             block = self.memory.get(word);
             if block == 0 {
                 return words;
             }
         }
-        words.push(block * LINE + path.word);
+        words.push(block * WORDS + path.word);
         words
     }
 
@@ -192,7 +190,7 @@ impl<M: Memory> Trie<M> {
             && since.elapsed() >= GRACE
         {
             retired.pop_front();
-            for word in line * LINE..(line + lines) * LINE {
+            for word in line * WORDS..(line + lines) * WORDS {
                 self.memory.set(word, 0);
             }
             return Ok(line);
@@ -217,7 +215,7 @@ impl<M: Memory> Trie<M> {
         let visit = &mut visit;
         self.visit_tree(SHORT, 0, 0, 16, visit);
         for high in 0..1 << 16 {
-            let node = self.memory.get(ROOT * LINE + high);
+            let node = self.memory.get(ROOT * WORDS + high);
             if node == 0 {
                 continue;
             }
@@ -228,7 +226,7 @@ impl<M: Memory> Trie<M> {
             self.visit_tree(node + CHILDREN, high << 16, 16, 8, visit);
             for bits in 0..1 << 8 {
                 let address = high << 16 | bits << 8;
-                self.visit_line(self.memory.get(node * LINE + bits), address, 24, visit);
+                self.visit_line(self.memory.get(node * WORDS + bits), address, 24, visit);
             }
         }
     }
@@ -240,7 +238,7 @@ impl<M: Memory> Trie<M> {
         }
         visit(Visited::Block { line, lines: 1 });
         self.visit_tree(line, address, begin, 4, visit);
-        let children = self.memory.get(line * LINE);
+        let children = self.memory.get(line * WORDS);
         if children == 0 {
             return;
         }
@@ -249,7 +247,7 @@ impl<M: Memory> Trie<M> {
             lines: 1,
         });
         for bits in 0..1 << 4 {
-            let child = self.memory.get(children * LINE + bits);
+            let child = self.memory.get(children * WORDS + bits);
             if begin == 24 {
                 self.visit_line(child, address | bits << 4, 28, visit);
             } else if child != 0 {
@@ -272,7 +270,7 @@ impl<M: Memory> Trie<M> {
     ) {
         for more in 0..lengths {
             for bits in 0..1u32 << more {
-                let route = self.memory.get(first * LINE + (1 << more | bits));
+                let route = self.memory.get(first * WORDS + (1 << more | bits));
                 if route != 0 {
                     let length = begin + more;
                     let address = address | shifted(bits, 32 - length);
@@ -345,7 +343,7 @@ impl Path {
         let (block, hops, word, tree, length) = match length {
             0..16 => (SHORT, 0, in_tree(0), 0, Some(length)),
             16..24 => {
-                let tree = CHILDREN * LINE;
+                let tree = CHILDREN * WORDS;
                 (ROOT, 1, tree + in_tree(16), tree, Some(length - 16))
             }
             24..28 => (ROOT, 2, in_tree(24), 0, None),
@@ -394,7 +392,7 @@ mod tests {
 
     impl Vector {
         fn empty(most: u32) -> Self {
-            let lines = vec![[0; WORDS]; FIRST as usize];
+            let lines = vec![[0; WORDS as usize]; FIRST as usize];
             let most = (FIRST + most) as usize;
             let (step, written) = (100, Cell::new(0));
             Self {
@@ -409,11 +407,11 @@ mod tests {
 
     impl Memory for Vector {
         fn get(&self, word: u32) -> u32 {
-            self.lines[(word / LINE) as usize][(word % LINE) as usize]
+            self.lines[(word / WORDS) as usize][(word % WORDS) as usize]
         }
 
         fn set(&mut self, word: u32, value: u32) {
-            self.lines[(word / LINE) as usize][(word % LINE) as usize] = value;
+            self.lines[(word / WORDS) as usize][(word % WORDS) as usize] = value;
             self.written.set(self.written.get() + 1);
             (self.check)(self);
         }
@@ -427,7 +425,7 @@ mod tests {
             if lines > self.most {
                 return Err(Full::new("test", "it is a test"));
             }
-            self.lines.resize(lines, [0; WORDS]);
+            self.lines.resize(lines, [0; WORDS as usize]);
             Ok(())
         }
     }
@@ -582,7 +580,7 @@ mod tests {
         // But for the word of the route itself, where a program is then told of none.
         let differ = used
             .clone()
-            .flat_map(|line| (0..WORDS).map(move |word| (line, word)));
+            .flat_map(|line| (0..WORDS as usize).map(move |word| (line, word)));
         let differ =
             differ.filter(|(line, word)| before[*line][*word] != trie.memory.lines[*line][*word]);
         assert!(

@@ -16,7 +16,7 @@ use nix::sys::signal::Signal;
 
 use crate::table::Table;
 
-const PATIENCE: Duration = Duration::from_secs(600);
+const PATIENCE: Duration = Duration::from_mins(10);
 
 /// What was measured.
 pub(crate) struct Measured {

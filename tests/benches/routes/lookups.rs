@@ -163,7 +163,7 @@ fn write_blocks(ebpf: &mut Ebpf, routes: &[(Ipv4Net, u32)]) -> Result<()> {
         let address = prefix.network().to_bits();
         let root = &mut roots[(address >> 16) as usize];
         if *root == 0 {
-            *root = u64::try_from(blocks.len())? / 1024 << 32;
+            *root = (u64::try_from(blocks.len())? / 1024) << 32;
             blocks.resize(blocks.len() + 1024, 0);
         }
         let first = usize::try_from((*root >> 32) * 1024)? + (address >> 6 & 0x3ff) as usize;

@@ -75,7 +75,7 @@ fn print_agent(rows: &[(u32, Measured, Times)]) {
         "ROUTES", "LOAD", "RESYNC", "AGENT/ROUTE", "PEAK/ROUTE", "MAPS/ROUTE"
     );
     for (size, measured, _) in rows {
-        let each = |bytes: u64| format!("{:.0} B", bytes as f64 / f64::from(*size));
+        let each = |bytes: u64| format!("{} B", bytes / u64::from(*size));
         println!(
             "{size:>9} {:>9} {:>9} {:>14} {:>14} {:>14}",
             seconds(measured.load),

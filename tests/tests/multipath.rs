@@ -1,6 +1,7 @@
 //! Routes with many ways, as an agent writes them, on a node without a carrier: the kernel's own
 //! devices treat what the programs leave.
 
+use std::fmt::Write as _;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{Ipv4Addr, UdpSocket},
@@ -128,14 +129,12 @@ fn route_anycast(node: &Node, way: Way, others: [&Node; 2]) -> Result<()> {
             calico::meet_by_vxlan(node, &remote)?;
         }
         calico::route(node, way, remote.block, &remote)?;
-        hops += &match way {
-            Way::Plain => format!(" nexthop via {} dev eth0", remote.address),
-            Way::Ipip => format!(" nexthop via {} dev tunl0 onlink", remote.address),
-            Way::Vxlan => format!(
-                " nexthop via {} dev vxlan.calico onlink",
-                remote.tunnel_address
-            ),
+        let (gateway, device) = match way {
+            Way::Plain => (remote.address, "eth0"),
+            Way::Ipip => (remote.address, "tunl0 onlink"),
+            Way::Vxlan => (remote.tunnel_address, "vxlan.calico onlink"),
         };
+        write!(hops, " nexthop via {gateway} dev {device}")?;
     }
     node.ns()
         .exec(&format!("ip route add {ANYCAST}/32{hops}"))?;

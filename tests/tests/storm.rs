@@ -5,8 +5,8 @@ use std::thread;
 
 use anyhow::{Context as _, Result, ensure};
 use dataplane_tests::http;
-use dataplane_tests::mirror::wait_without_drift;
-use dataplane_tests::{Agent, Lab, Node};
+use dataplane_tests::mirror::{route_to, wait_without_drift};
+use dataplane_tests::{Agent, Lab, Node, eventually};
 use fastrand::Rng;
 
 /// Changes of one storm.
@@ -47,6 +47,56 @@ fn after_every_storm_the_maps_equal_the_fib() -> Result<()> {
         let ended = agent.process().exit_status()?;
         ensure!(ended.is_none(), "the agent has ended: {ended:?}");
     }
+    Ok(())
+}
+
+/// Of each of these, the kernel says nothing, or nothing of the routes that go with it.
+#[test]
+#[ignore = "needs root and BPF: cargo xtask test"]
+fn what_goes_in_silence_is_missed_at_once() -> Result<()> {
+    let lab = Lab::flat(2, 1)?;
+    let node = &lab.nodes()[0];
+    let _agent = mirror_with_buffer(node, 64 << 20)?;
+    prepare(node)?;
+    let ip = |command: &str| node.ns().exec(&format!("ip {command}"));
+    for (route, silent) in [
+        ("via 172.16.0.2 dev up0", "link set up0 down"),
+        (
+            "via 172.16.0.2 dev up0",
+            "address delete 172.16.0.1/24 dev up0",
+        ),
+        (
+            "via 172.16.1.2 dev up1 src 172.16.0.1",
+            "address delete 172.16.0.1/24 dev up0",
+        ),
+        ("nhid 1", "link set up1 down"),
+        ("nhid 2", "nexthop delete id 2"),
+        ("nhid 3", "nexthop flush"),
+        ("via 172.16.0.3 dev up0", "link delete up0"),
+    ] {
+        restore(node)?;
+        ip(&format!(
+            "route add 10.60.0.0/16 metric 9 via {} dev eth0 onlink",
+            node.address().addr()
+        ))?;
+        ip(&format!("route add 10.60.0.0/16 {route}"))?;
+        wait_without_drift(node)?;
+        ip(silent)?;
+        let gone = || Ok(ip("route show 10.60.0.0/16")?.lines().count() == 1);
+        eventually("the kernel's route is gone", gone)?;
+        wait_without_drift(node).with_context(|| format!("after `ip {silent}`"))?;
+        let leads = route_to(node, [10, 60, 0, 1].into())?.and_then(|route| route.way.interface);
+        ensure!(
+            leads.as_deref() == Some("eth0"),
+            "after `ip {silent}`: {leads:?}"
+        );
+        ip("route flush 10.60.0.0/16")?;
+    }
+    let metrics = http::get(node, "/metrics")?.body;
+    ensure!(
+        !metrics.contains("cause=\"periodic\""),
+        "mended by chance:\n{metrics}"
+    );
     Ok(())
 }
 
@@ -105,6 +155,34 @@ fn prepare(node: &Node) -> Result<()> {
         .input(&commands)?
         .run()?;
     Ok(())
+}
+
+/// Has every uplink be there, up and with its address; what is so already is refused.
+fn restore(node: &Node) -> Result<()> {
+    let mut commands = String::new();
+    for uplink in 0..3 {
+        writeln!(
+            commands,
+            "link add up{uplink} type veth peer name far{uplink}"
+        )?;
+        writeln!(commands, "link set up{uplink} up")?;
+        writeln!(commands, "link set far{uplink} up")?;
+        writeln!(commands, "address add 172.16.{uplink}.1/24 dev up{uplink}")?;
+        if uplink > 0 {
+            writeln!(
+                commands,
+                "nexthop add id {uplink} via 172.16.{uplink}.2 dev up{uplink}"
+            )?;
+        }
+    }
+    commands += "nexthop add id 3 group 1/2\n";
+    unleash(
+        node,
+        &Storm {
+            ip: commands,
+            ..Storm::default()
+        },
+    )
 }
 
 /// What `ip` and `bridge` are told.
@@ -274,9 +352,10 @@ fn address(random: &mut Rng) -> String {
 /// A pod's interface becomes another, or none of a pod's.
 fn rename(random: &mut Rng) -> String {
     let number = random.u8(0..3);
-    let (from, to) = match random.bool() {
-        true => ("calistorm", "other"),
-        false => ("other", "calistorm"),
+    let (from, to) = if random.bool() {
+        ("calistorm", "other")
+    } else {
+        ("other", "calistorm")
     };
     format!(
         "link set {from}{number} down\nlink set {from}{number} name {to}{number}\nlink set {to}{number} up\n"

@@ -171,10 +171,10 @@ fn in_table(table: u32, mut route: FibRoute) -> FibRoute {
     route
 }
 
-fn to(oif: u32, gateway: &str) -> Option<Destination> {
-    Some(Destination::Via(Via {
+fn to(oif: u32, gateway: &str) -> Destination {
+    Destination::Via(Via {
         oif,
         gateway: Some(address(gateway)),
         mtu: None,
-    }))
+    })
 }

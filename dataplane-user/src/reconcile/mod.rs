@@ -256,12 +256,13 @@ impl Reconciler {
     fn say(&mut self, refused: Refused, why: &str) {
         let count = refused.tables + refused.routes;
         if (count == 0) == self.is_short() {
-            match count {
-                0 => info!("the maps have room for everything again"),
-                _ => warn!(
+            if count == 0 {
+                info!("the maps have room for everything again");
+            } else {
+                warn!(
                     "{count} entries find no room, and packets that need them are left to the \
                      stack: {why}; `underpass status` says how full each map is"
-                ),
+                );
             }
         }
         self.refused = refused;

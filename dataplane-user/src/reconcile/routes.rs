@@ -43,7 +43,7 @@ impl<T: RouteTable> Routes<T> {
     }
 
     /// How many prefixes the table holds.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.len
     }
 
@@ -66,8 +66,8 @@ impl<T: RouteTable> Routes<T> {
             return Ok(result);
         }
         match id {
-            None => self.remove(&prefix)?,
-            Some(id) => match self.insert(&prefix, &id) {
+            None => self.remove(prefix)?,
+            Some(id) => match self.insert(prefix, id) {
                 Ok(()) => {}
                 Err(error) if error.is::<Full>() => {
                     result.refuse(&error);
@@ -92,7 +92,7 @@ impl<T: RouteTable> Routes<T> {
         let mut result = Written::default();
         let mut refused = Vec::new();
         for (prefix, id) in different {
-            match self.insert(prefix, id) {
+            match self.insert(*prefix, *id) {
                 Ok(()) => result.written += 1,
                 Err(error) if error.is::<Full>() => {
                     result.refuse(&error);
@@ -105,12 +105,12 @@ impl<T: RouteTable> Routes<T> {
         let no_longer: Vec<_> = self.in_place_of.difference(&nowhere).copied().collect();
         for prefix in &no_longer {
             match desired.binary_search_by_key(prefix, |(prefix, _)| *prefix) {
-                Ok(found) => self.insert(prefix, &desired[found].1)?,
-                Err(_) => self.remove(prefix)?,
+                Ok(found) => self.insert(*prefix, desired[found].1)?,
+                Err(_) => self.remove(*prefix)?,
             }
             result.written += 1;
         }
-        let waiting = nowhere.iter().filter(|prefix| is_in(desired, prefix));
+        let waiting = nowhere.iter().filter(|prefix| is_in(desired, **prefix));
         result.refused += waiting.count();
         self.in_place_of = nowhere;
         Ok(result)
@@ -120,23 +120,23 @@ impl<T: RouteTable> Routes<T> {
     pub fn sweep(&mut self, desired: &[(Ipv4Net, u32)]) -> Result<usize> {
         let mut unwanted = self.table.entries()?;
         unwanted
-            .retain(|(prefix, _)| !is_in(desired, prefix) && !self.in_place_of.contains(prefix));
+            .retain(|(prefix, _)| !is_in(desired, *prefix) && !self.in_place_of.contains(prefix));
         for (prefix, _) in &unwanted {
-            self.remove(prefix)?;
+            self.remove(*prefix)?;
         }
         Ok(unwanted.len())
     }
 
-    fn insert(&mut self, prefix: &Ipv4Net, id: &u32) -> Result<()> {
-        let is_new = self.table.get(prefix).is_none();
-        self.table.insert(prefix, id)?;
+    fn insert(&mut self, prefix: Ipv4Net, id: u32) -> Result<()> {
+        let is_new = self.table.get(&prefix).is_none();
+        self.table.insert(&prefix, &id)?;
         self.len += usize::from(is_new);
         Ok(())
     }
 
-    fn remove(&mut self, prefix: &Ipv4Net) -> Result<()> {
-        let is_there = self.table.get(prefix).is_some();
-        self.table.remove(prefix)?;
+    fn remove(&mut self, prefix: Ipv4Net) -> Result<()> {
+        let is_there = self.table.get(&prefix).is_some();
+        self.table.remove(&prefix)?;
         self.len -= usize::from(is_there);
         Ok(())
     }
@@ -151,7 +151,7 @@ impl<T: RouteTable> Routes<T> {
                 if nowhere.contains(&prefix) {
                     break;
                 }
-                match self.insert(&prefix, &UNSET) {
+                match self.insert(prefix, UNSET) {
                     Ok(()) => {
                         nowhere.insert(prefix);
                         break;
@@ -165,9 +165,9 @@ impl<T: RouteTable> Routes<T> {
     }
 }
 
-fn is_in(desired: &[(Ipv4Net, u32)], prefix: &Ipv4Net) -> bool {
+fn is_in(desired: &[(Ipv4Net, u32)], prefix: Ipv4Net) -> bool {
     desired
-        .binary_search_by_key(prefix, |(prefix, _)| *prefix)
+        .binary_search_by_key(&prefix, |(prefix, _)| *prefix)
         .is_ok()
 }
 

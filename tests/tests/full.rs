@@ -8,7 +8,7 @@ use dataplane_common::{abi::maps, trie::CHUNK};
 use dataplane_tests::{
     Counters, Lab, Mode, Node, PingOptions, cluster_yaml, eventually, ping, require_root,
 };
-use dataplane_user::dataplane::{Pins, bpf_object};
+use dataplane_user::dataplane::{Pins, bpf_object, claim};
 
 #[test]
 #[ignore = "needs root and BPF: cargo xtask test"]
@@ -51,7 +51,8 @@ fn routes_without_room_are_left_to_the_stack_without_loss_until_there_is_room() 
 /// Has the agent of `node` find a map for its routes that takes one array.
 fn allow_one_array(node: &Node) -> Result<()> {
     let pins = Pins::new(node.pins());
-    pins.create()?;
+    // Makes the directories, and lets go of them at the end.
+    let _lock = claim(&pins)?;
     EbpfLoader::new()
         .map_max_entries(maps::ROUTES, 1)
         .map_pin_path(maps::ROUTES, pins.map(maps::ROUTES))

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::thread;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use dataplane_tests::http;
 use dataplane_tests::mirror::{route_to, wait_without_drift};
 use dataplane_tests::{Agent, Lab, Node, eventually};
@@ -55,7 +55,10 @@ fn after_every_storm_the_maps_equal_the_fib() -> Result<()> {
 #[ignore = "needs root and BPF: cargo xtask test"]
 fn what_goes_in_silence_is_missed_at_once() -> Result<()> {
     let lab = Lab::flat(2, 1)?;
-    let node = &lab.nodes()[0];
+    let [node, other] = lab.nodes() else {
+        bail!("a lab of two nodes");
+    };
+    let other = other.address().addr();
     let _agent = mirror_with_buffer(node, 64 << 20)?;
     prepare(node)?;
     let ip = |command: &str| node.ns().exec(&format!("ip {command}"));
@@ -76,8 +79,7 @@ fn what_goes_in_silence_is_missed_at_once() -> Result<()> {
     ] {
         restore(node)?;
         ip(&format!(
-            "route add 10.60.0.0/16 metric 9 via {} dev eth0 onlink",
-            node.address().addr()
+            "route add 10.60.0.0/16 metric 9 via {other} dev eth0"
         ))?;
         ip(&format!("route add 10.60.0.0/16 {route}"))?;
         wait_without_drift(node)?;

@@ -82,9 +82,14 @@ protocol static {{
     }
     config += "}\n";
     for (index, peer) in speaker.peers.iter().enumerate() {
+        let passive = if speaker.is_passive(*peer) {
+            "on"
+        } else {
+            "off"
+        };
         writeln!(
             config,
-            "protocol bgp mesh_{index} from mesh {{ neighbor {peer} as {AS}; }}"
+            "protocol bgp mesh_{index} from mesh {{ neighbor {peer} as {AS}; passive {passive}; }}"
         )
         .expect("write into a string");
     }

@@ -106,6 +106,9 @@ fn config(speaker: &Speaker) -> String {
             speaker.address
         )
         .expect("write into a string");
+        if speaker.is_passive(*peer) {
+            writeln!(config, "neighbor {peer} passive").expect("write into a string");
+        }
     }
     config += if speaker.graceful {
         "bgp graceful-restart\nbgp graceful-restart preserve-fw-state\n"

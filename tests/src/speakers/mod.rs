@@ -118,6 +118,12 @@ impl Speaker {
         self.wait_for_sessions("not all", |sessions| sessions < self.peers.len())
     }
 
+    /// Whether it waits for this peer to connect. Of each two one does, as with Calico: of two
+    /// sessions at once one would be given up, and with it what a restart is to preserve.
+    fn is_passive(&self, peer: Ipv4Addr) -> bool {
+        peer > self.address
+    }
+
     fn wait_for_sessions(&self, how_many: &str, enough: impl Fn(usize) -> bool) -> Result<()> {
         let what = format!(
             "{} speaks BGP with {how_many} of {:?}",

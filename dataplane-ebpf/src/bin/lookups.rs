@@ -6,7 +6,10 @@
 #![no_main]
 // The macro `xdp` emits functions of its own beside the documented ones.
 #![allow(missing_docs)]
+// What is compared is what is inlined.
 #![allow(clippy::inline_always)]
+// Words hold two halves, and are parted by casts.
+#![allow(clippy::cast_possible_truncation)]
 
 use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, xdp_action},

@@ -86,7 +86,7 @@ impl Audit {
             };
             match look(&path)? {
                 None => {}
-                Some(Pinned::Map(shape)) if fits(name.as_str(), shape, *wanted) => {}
+                Some(Pinned::Map(shape)) if shape == *wanted => {}
                 Some(found) => self.problem(&path, &format!("the map {name} ({wanted})"), &found),
             }
         }
@@ -191,16 +191,6 @@ pub(super) fn is_our_xdp(name: &str, found: &Pinned) -> Result<bool> {
         (Some((_, false)), Pinned::Directory) => Ok(true),
         _ => Ok(false),
     }
-}
-
-/// Whether a map of this shape will do. That of the routes may take fewer: it is asked how many.
-fn fits(name: &str, shape: Shape, wanted: Shape) -> bool {
-    let entries = if name == maps::ROUTES {
-        wanted.entries.min(shape.entries)
-    } else {
-        wanted.entries
-    };
-    shape == Shape { entries, ..wanted }
 }
 
 /// The maps as this version makes them, by their names.

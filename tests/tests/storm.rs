@@ -5,7 +5,7 @@ use std::thread;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use dataplane_tests::http;
-use dataplane_tests::mirror::{route_to, wait_without_drift};
+use dataplane_tests::mirror::{Route, route_to, wait_for_route, wait_without_drift};
 use dataplane_tests::{Agent, Lab, Node, eventually};
 use fastrand::Rng;
 
@@ -94,6 +94,36 @@ fn what_goes_in_silence_is_missed_at_once() -> Result<()> {
         );
         ip("route flush 10.60.0.0/16")?;
     }
+    let metrics = http::get(node, "/metrics")?.body;
+    ensure!(
+        !metrics.contains("cause=\"periodic\""),
+        "mended by chance:\n{metrics}"
+    );
+    Ok(())
+}
+
+/// Where routes lead depends on what their interface is, and is called.
+#[test]
+#[ignore = "needs root and BPF: cargo xtask test"]
+fn an_interface_becomes_a_pods_by_its_name() -> Result<()> {
+    let lab = Lab::flat(2, 1)?;
+    let node = &lab.nodes()[0];
+    let _agent = Agent::mirror(node)?;
+    let ip = |command: &str| node.ns().exec(&format!("ip {command}"));
+    ip("link add plain0 type veth peer name pod0")?;
+    ip("link set plain0 up")?;
+    ip("link set pod0 up")?;
+    ip("route add 10.61.0.1/32 dev plain0 scope link")?;
+    let leads_to = |wanted: &str| {
+        let is_so = |route: Option<&Route>| route.is_some_and(|route| route.way.kind == wanted);
+        wait_for_route(node, [10, 61, 0, 1].into(), wanted, is_so)?;
+        wait_without_drift(node)
+    };
+    leads_to("unset")?;
+    ip("link set plain0 name cali-new")?;
+    leads_to("local")?;
+    ip("link set cali-new name plain0")?;
+    leads_to("unset")?;
     let metrics = http::get(node, "/metrics")?.body;
     ensure!(
         !metrics.contains("cause=\"periodic\""),

@@ -138,8 +138,10 @@ impl Agent {
     /// Brings the maps and programs to what the mirror now says.
     async fn synchronize(&mut self, news: News) -> Result<()> {
         let mut dirty = self.find_stages(news.dirty);
-        // There may be room by now.
-        dirty.every_prefix |= !news.resyncs.is_empty() && self.reconciler.is_short();
+        // Where there was no room for all, one that comes may cover one that is missing; and there
+        // may be room by now.
+        let any = !dirty.prefixes.is_empty() || !news.resyncs.is_empty();
+        dirty.every_prefix |= any && self.reconciler.is_short();
         let known = self.destinations.len();
         let wanted = self.wanted(&dirty);
         let ways_changed = dirty.ways || dirty.underlays || self.destinations.len() != known;

@@ -252,6 +252,12 @@ impl Fib {
         }
         self.node_changed();
         let Some(old) = old else { return };
+        // Where its routes lead depends on what it is.
+        let link = &self.links[&index];
+        self.dirty.every_prefix |= old.name != link.name
+            || old.kind != link.kind
+            || old.ipip != link.ipip
+            || old.vxlan.is_some() != link.vxlan.is_some();
         if old.up != up || old.carrier != carrier {
             // The kernel takes routes and objects away in silence, and what is left of a multipath
             // route changes.
@@ -447,6 +453,8 @@ impl Fib {
     /// elsewhere.
     fn touch(&mut self, of: u32, prefix: Ipv4Net) {
         self.dirty.prefixes.insert(prefix);
+        // By the interfaces of default routes the world comes in.
+        self.dirty.node |= prefix.prefix_len() == 0;
         for (number, table) in &self.tables {
             // In its own table those are longer.
             if *number != of {

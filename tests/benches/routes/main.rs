@@ -4,6 +4,7 @@
 //! node. Lookups are timed by `BPF_PROG_TEST_RUN`, less what a program takes that looks up nothing.
 
 mod agent;
+mod kernel;
 mod lookups;
 mod table;
 
@@ -14,6 +15,7 @@ use dataplane_tests::{Lab, require_root};
 use nix::sys::utsname::uname;
 
 use agent::Measured;
+use kernel::Mirrored;
 use lookups::{Times, WAYS};
 use table::Table;
 
@@ -33,6 +35,7 @@ fn main() -> Result<()> {
         sizes = SIZES.to_vec();
     }
     let mut rows = Vec::new();
+    let mut mirrored = Vec::new();
     for size in sizes {
         eprintln!("{size} routes ...");
         let lab = Lab::flat(1, 0)?;
@@ -41,9 +44,12 @@ fn main() -> Result<()> {
         let pins = agent::pins(lab.node("node-0"));
         let times = lookups::time(&pins, &measured.routes, &random)?;
         rows.push((size, measured, times));
+        drop(lab);
+        mirrored.push((size, kernel::measure(&Lab::flat(1, 0)?, size)?));
     }
     println!("{}\ncargo xtask bench routes\n", machine()?);
     print_agent(&rows);
+    print_mirror(&mirrored);
     print_lookups(&rows);
     Ok(())
 }
@@ -67,8 +73,7 @@ fn machine() -> Result<String> {
     ))
 }
 
-/// What the agent takes with the file source. The kernel source's rows belong here: the time it
-/// takes beside that of `ip -batch`, and from a netlink event to the map.
+/// What the agent takes with the file source.
 fn print_agent(rows: &[(u32, Measured, Times)]) {
     println!(
         "{:>9} {:>9} {:>9} {:>14} {:>14} {:>14}",
@@ -83,6 +88,32 @@ fn print_agent(rows: &[(u32, Measured, Times)]) {
             each(measured.agent),
             each(measured.peak),
             each(measured.maps),
+        );
+    }
+    println!();
+}
+
+/// What the agent takes with the kernel as its source: beside `ip -batch`, which adds the routes, and
+/// for one route from the command to the map.
+fn print_mirror(rows: &[(u32, Mirrored)]) {
+    println!(
+        "{:>9} {:>9} {:>9} {:>16} {:>9} {:>18} {:>12}",
+        "MIRRORED", "IP ALONE", "BESIDE", "IN THE MAP", "START", "ONE: P50 / P99", "AGENT/ROUTE"
+    );
+    for (size, mirrored) in rows {
+        let part = |of: usize| {
+            let place = (mirrored.single.len() * of / 100).min(mirrored.single.len() - 1);
+            mirrored.single[place].as_secs_f64() * 1000.0
+        };
+        let ratio = mirrored.written.as_secs_f64() / mirrored.alone.as_secs_f64();
+        println!(
+            "{size:>9} {:>9} {:>9} {:>16} {:>9} {:>18} {:>12}",
+            seconds(mirrored.alone),
+            seconds(mirrored.beside),
+            format!("{} ({ratio:.2} x)", seconds(mirrored.written)),
+            seconds(mirrored.start),
+            format!("{:.2} / {:.2} ms", part(50), part(99)),
+            format!("{} B", mirrored.agent / u64::from(*size)),
         );
     }
     println!();

@@ -80,6 +80,29 @@ impl Table {
         yaml
     }
 
+    /// What `ip -batch` is told to `add` or `delete` them: each by way of the neighbour that stands for
+    /// its node.
+    pub(crate) fn commands(&self, verb: &str) -> String {
+        let mut commands = String::new();
+        for (prefix, node) in &self.routes {
+            commands += &command(verb, *prefix, *node);
+        }
+        commands
+    }
+
+    /// As many routes as this, spread over all, each with what `ip` is told to have it lead elsewhere.
+    pub(crate) fn sample(&self, count: usize) -> impl Iterator<Item = (Ipv4Net, String)> {
+        let each = (self.routes.len() / count).max(1);
+        let routes = self.routes.iter().step_by(each);
+        routes.map(|(prefix, node)| (*prefix, command("replace", *prefix, node + 1)))
+    }
+
+    /// Whether `prefix` may be in a table.
+    pub(crate) fn has(prefix: Ipv4Net) -> bool {
+        let first = prefix.network().octets()[0];
+        u32::from(first) >= FIRST_POOL && first < 127
+    }
+
     /// Addresses that there are routes for: of a route that is chosen at random, any.
     pub(crate) fn destinations(&self, count: usize) -> Vec<u32> {
         let mut random = Rng::with_seed(count as u64);
@@ -92,4 +115,9 @@ impl Table {
         };
         (0..count).map(|_| destination()).collect()
     }
+}
+
+fn command(verb: &str, prefix: Ipv4Net, node: u32) -> String {
+    let neighbour = node % 200 + 20;
+    format!("route {verb} {prefix} via 192.168.1.{neighbour} dev eth0 onlink\n")
 }

@@ -1,12 +1,12 @@
 //! Routes with many ways, as an agent writes them, on a node without a carrier: the kernel's own
 //! devices treat what the programs leave.
 
-use std::fmt::Write as _;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{Ipv4Addr, UdpSocket},
     time::Duration,
 };
+use std::{fmt::Write as _, io};
 
 use anyhow::{Context as _, Result};
 use dataplane_common::abi::NextHopKind;
@@ -182,8 +182,10 @@ fn tables(snapshot: &Snapshot) -> Result<Tables> {
 /// Sends flows that differ by their source ports, each datagram with its flow's port as its end.
 fn send_flows(client: &NetNs) -> Result<()> {
     client.run(|| {
-        for _ in 0..FLOWS {
-            let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        // All are open at once: a port that is free again may be given to another flow.
+        let any = (Ipv4Addr::UNSPECIFIED, 0);
+        let sockets = (0..FLOWS).map(|_| UdpSocket::bind(any));
+        for socket in sockets.collect::<io::Result<Vec<_>>>()? {
             let port = socket.local_addr()?.port().to_be_bytes();
             for _ in 0..DATAGRAMS {
                 socket.send_to(&[MARK, &port].concat(), (ANYCAST, 9))?;

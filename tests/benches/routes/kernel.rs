@@ -41,7 +41,7 @@ pub(crate) struct Mirrored {
 pub(crate) fn measure(lab: &Lab, count: u32) -> Result<Mirrored> {
     let node = lab.node("node-0");
     let table = Table::of(count);
-    let add = table.commands("add");
+    let add = table.additions();
 
     let alone = batch(node, &add)?;
     let begun = Instant::now();
@@ -50,7 +50,7 @@ pub(crate) fn measure(lab: &Lab, count: u32) -> Result<Mirrored> {
     let start = begun.elapsed();
     ensure!(holds(node, count)?, "the maps do not hold {count} routes");
     let single = change_singly(node, &table)?;
-    batch(node, &table.commands("delete"))?;
+    batch(node, &table.deletions())?;
     wait(|| Ok(!holds(node, 1000.min(count))?))?;
 
     let begun = Instant::now();

@@ -80,12 +80,19 @@ impl Table {
         yaml
     }
 
-    /// What `ip -batch` is told to `add` or `delete` them: each by way of the neighbour that stands for
-    /// its node.
-    pub(crate) fn commands(&self, verb: &str) -> String {
+    /// What `ip -batch` is told to add them: each by way of the neighbour that stands for its node.
+    pub(crate) fn additions(&self) -> String {
+        let routes = self.routes.iter();
+        routes
+            .map(|(prefix, node)| command("add", *prefix, *node))
+            .collect()
+    }
+
+    /// What it is told to delete them, wherever they lead.
+    pub(crate) fn deletions(&self) -> String {
         let mut commands = String::new();
-        for (prefix, node) in &self.routes {
-            commands += &command(verb, *prefix, *node);
+        for (prefix, _) in &self.routes {
+            let _ = writeln!(commands, "route delete {prefix}");
         }
         commands
     }

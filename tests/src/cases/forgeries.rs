@@ -43,6 +43,7 @@ fn inner_sources(world: World) -> Vec<Case> {
         Ipv4Addr::BROADCAST,
     ]
     .map(|source| udp(&ip(source, P0)));
+    let delivered = |packet: &Vec<u8>| (Port::P0, to_p0(&forwarded(packet)));
     vec![
         Case::new("25a", "a peer's pods, tunnel and node speak for themselves")
             .sends_all(
@@ -57,17 +58,32 @@ fn inner_sources(world: World) -> Vec<Case> {
                 foreign.each_ref().map(|packet| world.arrives(packet)),
             )
             .counts_all([(FromUplink, Reason::ForeignSource); 4])
-            .kernel_instead(
-                LETS_IT_THROUGH,
-                foreign
-                    .iter()
-                    .map(|packet| (Port::P0, to_p0(&forwarded(packet))))
-                    .collect(),
+            .kernel_instead(LETS_IT_THROUGH, foreign.iter().map(delivered).collect())
+            .bare_instead(
+                [
+                    Reason::ForeignSource,
+                    Reason::OwnerUnknown,
+                    Reason::ForeignSource,
+                    Reason::OwnerUnknown,
+                ]
+                .map(|reason| (FromUplink, reason)),
+                vec![delivered(&foreign[1]), delivered(&foreign[3])],
             ),
         Case::new("25c", "a peer that speaks for the node, or for nobody")
             .sends_all(Port::Wire, impossible.map(|packet| world.arrives(&packet)))
             .counts_all([(FromUplink, Reason::ForeignSource); 2])
-            .counts_all([(FromUplink, Reason::Martian); 3]),
+            .counts_all([(FromUplink, Reason::Martian); 3])
+            .bare_instead(
+                [
+                    Reason::OwnerUnknown,
+                    Reason::ForeignSource,
+                    Reason::Martian,
+                    Reason::Martian,
+                    Reason::Martian,
+                ]
+                .map(|reason| (FromUplink, reason)),
+                Vec::new(),
+            ),
     ]
 }
 

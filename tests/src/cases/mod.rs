@@ -70,6 +70,8 @@ pub struct Case {
     pub counted: Vec<(Hook, Reason)>,
     /// What comes out without the programs, where that is something else, and why.
     pub kernel: Option<(&'static str, Frames)>,
+    /// What is counted and comes out on a node without a carrier, where that is something else.
+    pub bare: Option<(Vec<(Hook, Reason)>, Frames)>,
     /// Commands on the node before, and others after.
     pub around: [Vec<&'static str>; 2],
     /// How it can be played.
@@ -101,6 +103,7 @@ impl Case {
             emitted: Frames::new(),
             counted: Vec::new(),
             kernel: None,
+            bare: None,
             around: [Vec::new(), Vec::new()],
             played: Played::Every,
         }
@@ -146,6 +149,16 @@ impl Case {
     /// Says what the kernel does instead, and what then comes out.
     fn kernel_instead(mut self, does: &'static str, emitted: Frames) -> Self {
         self.kernel = Some((does, emitted));
+        self
+    }
+
+    /// Says what a node without a carrier counts instead, and what then comes out.
+    fn bare_instead(
+        mut self,
+        counted: impl IntoIterator<Item = (Hook, Reason)>,
+        emitted: Frames,
+    ) -> Self {
+        self.bare = Some((counted.into_iter().collect(), emitted));
         self
     }
 

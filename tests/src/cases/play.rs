@@ -38,6 +38,11 @@ pub fn play_live(bench: &Bench, case: &Case) -> Result<Outcome> {
 /// they neither see nor count it.
 pub fn play_without_carrier(bench: &Bench, case: &Case) -> Result<Outcome> {
     let (emitted, counted) = bench.play(case)?;
+    if let Some((expected_counts, expected)) = &case.bare {
+        let mut outcome = compare(expected, &emitted);
+        outcome.extend(compare_counts(expected_counts, &without_xdp(counted)));
+        return Ok(outcome);
+    }
     let of_carrier =
         |(hook, _): &(Hook, Reason)| matches!(hook, Hook::FromStack | Hook::FromCarrier);
     let mut expected_counts = case.counted.clone();

@@ -97,20 +97,20 @@ fn outer_sources(world: World) -> Vec<Case> {
     let strangers = [STRANGER, OUTSIDE, REMOTE];
     let impossible = [NODE, TUNNEL, Ipv4Addr::LOCALHOST, Ipv4Addr::BROADCAST];
     let from = |source: Ipv4Addr| world.arrives_in(&ip(source, NODE), &packet);
+    let through = vec![(Port::P0, to_p0(&forwarded(&packet))); 3];
     vec![
         Case::new("24a", "a tunnel packet from no peer")
             .sends_all(Port::Wire, strangers.map(from))
             .counts_all([(FromUplink, Reason::UnknownPeer); 3])
-            .kernel_instead(
-                LETS_IT_THROUGH,
-                vec![(Port::P0, to_p0(&forwarded(&packet))); 3],
-            ),
+            .kernel_instead(LETS_IT_THROUGH, through.clone())
+            .bare_instead([(FromUplink, Reason::UnlistedPeer); 3], through),
         Case::new(
             "24b",
             "a tunnel packet from an address that nobody on a wire has",
         )
         .sends_all(Port::Wire, impossible.map(from))
-        .counts_all([(FromUplink, Reason::UnknownPeer); 4]),
+        .counts_all([(FromUplink, Reason::UnknownPeer); 4])
+        .bare_instead([(FromUplink, Reason::UnlistedPeer); 4], Vec::new()),
     ]
 }
 

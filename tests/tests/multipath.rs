@@ -3,10 +3,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    io,
     net::{Ipv4Addr, UdpSocket},
     time::Duration,
 };
-use std::{fmt::Write as _, io};
 
 use anyhow::{Context as _, Result};
 use dataplane_common::abi::NextHopKind;

@@ -47,6 +47,13 @@ const QUICK: &[(&str, &[&str])] = &[
     ),
     ("interop_ipip", &[]),
     ("interop", &[]),
+    (
+        "mirror",
+        &[
+            "networks::the_kernels_ipip_device_as_felix_uses_it",
+            "networks::the_kernels_ipip_device_as_kube_router_uses_it",
+        ],
+    ),
 ];
 
 /// Which tests to run.

@@ -41,7 +41,8 @@ impl Fib {
     fn load_route(&mut self, loading: &mut Loading, route: FibRoute) {
         let id = self.infos.take(route.info);
         let table = loading.tables.entry(route.table).or_default();
-        if table.insert(route.prefix, id, Place::After, &self.infos) == Some(id) {
+        let added = table.insert(route.prefix, id, Place::After, &self.infos);
+        if added.was_there {
             self.infos.release(id);
         }
     }

@@ -311,16 +311,12 @@ impl Fib {
             info,
         } = route;
         let id = self.infos.take(info);
-        let displaced =
-            self.tables
-                .entry(table)
-                .or_default()
-                .insert(prefix, id, place, &self.infos);
-        if displaced == Some(id) {
+        let routes = self.tables.entry(table).or_default();
+        let added = routes.insert(prefix, id, place, &self.infos);
+        if added.was_there {
             self.infos.release(id);
-            return;
         }
-        if let Some(displaced) = displaced {
+        if let Some(displaced) = added.displaced {
             self.forget_on_link(prefix, displaced);
             self.infos.release(displaced);
         }

@@ -38,33 +38,47 @@ pub(super) enum Place {
     Instead,
 }
 
+/// What came of adding a route.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Added {
+    /// There was the same already: a list was ahead of the change.
+    pub(super) was_there: bool,
+    /// The route that is there no longer.
+    pub(super) displaced: Option<InfoId>,
+}
+
 impl Table {
-    /// Adds a route, unless there is the same already; returns the number of the one whose place it
-    /// took, or its own where it was there.
+    /// Adds a route, unless there is the same already.
     pub(super) fn insert(
         &mut self,
         prefix: Ipv4Net,
         id: InfoId,
         place: Place,
         infos: &Infos,
-    ) -> Option<InfoId> {
+    ) -> Added {
         let Some(first) = self.first.get_mut(&prefix) else {
             self.first.insert(prefix, id);
             self.lengths.0[usize::from(prefix.prefix_len())] += 1;
-            return None;
+            return Added::default();
         };
         let mut routes = vec![*first];
         routes.extend(self.rest.remove(&prefix).unwrap_or_default());
-        let displaced = if routes.contains(&id) {
-            Some(id)
+        let added = if routes.contains(&id) {
+            Added {
+                was_there: true,
+                displaced: first_besides(&mut routes, id, place, infos),
+            }
         } else {
-            place_among(&mut routes, id, place, infos)
+            Added {
+                was_there: false,
+                displaced: place_among(&mut routes, id, place, infos),
+            }
         };
         *first = routes[0];
         if routes.len() > 1 {
             self.rest.insert(prefix, routes.split_off(1));
         }
-        displaced
+        added
     }
 
     /// Removes a route; returns whether it was there.
@@ -135,6 +149,18 @@ impl Table {
     pub(super) fn is_empty(&self) -> bool {
         self.first.is_empty()
     }
+}
+
+/// Where a route has taken the place of another, that one goes, although the route is there.
+fn first_besides(
+    routes: &mut Vec<InfoId>,
+    id: InfoId,
+    place: Place,
+    infos: &Infos,
+) -> Option<InfoId> {
+    let rank = |id: &InfoId| (infos[*id].tos, infos[*id].metric);
+    let first = routes.iter().position(|other| rank(other) == rank(&id))?;
+    (place == Place::Instead && routes[first] != id).then(|| routes.remove(first))
 }
 
 /// The kernel's order: larger TOS first, then smaller metric (`fib_insert_alias`).

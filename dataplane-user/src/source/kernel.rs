@@ -14,7 +14,7 @@ use std::{
 use anyhow::Result;
 use ipnet::Ipv4Net;
 use tokio::time::timeout_at;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use crate::{
     config::{Config, KernelSource},
@@ -30,6 +30,8 @@ use crate::{
 
 /// How soon everything is read again although nothing was heard.
 const PERIOD: Duration = Duration::from_secs(30);
+/// How soon it is tried again to read.
+const RETRY: Duration = Duration::from_secs(1);
 /// Reading again takes at most this part of the time: one in so many.
 const SHARE: u32 = 5;
 /// More suspicious interfaces than this, and all routes are read at once.
@@ -127,7 +129,7 @@ impl KernelFib {
         }
         self.take(&mut news);
         if self.is_pending() && self.allowed <= Instant::now() {
-            self.read_again(&mut news).await?;
+            self.read_or_wait(&mut news).await;
         }
         Ok(news)
     }
@@ -156,9 +158,18 @@ impl KernelFib {
 
     fn next_reading(&self) -> Instant {
         if self.is_pending() {
-            self.allowed.min(self.periodic)
+            self.allowed
         } else {
             self.periodic
+        }
+    }
+
+    /// Reads again what is pending; if that fails, everything, a little later.
+    async fn read_or_wait(&mut self, news: &mut News) {
+        if let Err(error) = self.read_again(news).await {
+            warn!("cannot read the kernel's state again, trying later: {error:#}");
+            self.pending.everything = Some("retry");
+            self.allowed = Instant::now() + RETRY;
         }
     }
 

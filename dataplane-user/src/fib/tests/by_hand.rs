@@ -333,6 +333,22 @@ fn rules_by_source_hold_if_all_pods_are_of_one_mind() {
     );
 }
 
+/// The list of an interface's routes has a route before the change is heard that put it there.
+#[test]
+fn a_replacement_that_a_list_was_ahead_of_still_removes_what_it_replaced() {
+    let mut fib = node();
+    add(&mut fib, via("10.1.0.0/16", ETH0, "192.168.1.2"));
+    let moved = via("10.1.0.0/16", ETH1, "192.168.2.2");
+    assert!(fib.loaded_routes_by(ETH1, vec![moved.clone()]));
+    assert_eq!(leads(&fib, "10.1.0.0/16"), Some(to(ETH0, "192.168.1.2")));
+    fib.apply(Change::RouteReplaced(moved.clone()));
+    assert_eq!(leads(&fib, "10.1.0.0/16"), Some(to(ETH1, "192.168.2.2")));
+    // Heard again, it changes nothing; and it is there once only.
+    fib.apply(Change::RouteReplaced(moved.clone()));
+    fib.apply(Change::RouteGone(moved));
+    assert_eq!(leads(&fib, "10.1.0.0/16"), None);
+}
+
 #[test]
 fn lists_replace_what_was_heard_and_only_the_difference_is_dirty() {
     let mut fib = node();

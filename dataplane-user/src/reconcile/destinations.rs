@@ -2,7 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use dataplane_common::abi::{MAX_NEXT_HOPS, WAYS};
+use tracing::warn;
+
 use crate::{fib::Destination, plan::NextHopKey};
+
+/// The most destinations: as many as there are next hops, but for a multipath's ways, one that is
+/// never written, and the stack's.
+const MOST: usize = MAX_NEXT_HOPS as usize - WAYS - 2;
 
 /// Destinations in use.
 #[derive(Debug, Default)]
@@ -12,6 +19,8 @@ pub struct Destinations {
     next: u32,
     /// Whether some may be used by no route any more.
     any_unused: bool,
+    /// Whether it has been said that there is no room.
+    is_short: bool,
 }
 
 #[derive(Debug)]
@@ -22,10 +31,20 @@ struct Slot {
 }
 
 impl Destinations {
-    /// The key of `destination`, which gets one if it has none, as do the ways it has.
+    /// The key of `destination`, which gets one if it has none, as do the ways it has. Where the
+    /// programs have room for no more next hops, it is the stack's.
     pub fn key(&mut self, destination: Destination) -> NextHopKey {
         if let Some(key) = self.keys.get(&destination) {
             return *key;
+        }
+        if self.by_key.len() >= MOST && destination != Destination::Stack {
+            if !self.is_short {
+                warn!(
+                    "the routes have more than {MOST} next hops: what has another is left to the stack"
+                );
+            }
+            self.is_short = true;
+            return self.key(Destination::Stack);
         }
         if let Destination::Multipath(vias) = &destination {
             for (via, _) in vias {
@@ -149,6 +168,21 @@ mod tests {
             key,
             "not given again"
         );
+    }
+
+    #[test]
+    fn what_finds_no_room_is_the_stacks() {
+        let mut destinations = Destinations::default();
+        for oif in 0..MAX_NEXT_HOPS {
+            destinations.key(Destination::Via(via(oif)));
+        }
+        let many = (0..WAYS).map(|oif| (via(1 << 20 | u32::try_from(oif).unwrap()), 1));
+        let stack = destinations.find(&Destination::Stack).unwrap();
+        assert_eq!(
+            destinations.key(Destination::Multipath(many.collect())),
+            stack
+        );
+        assert!(destinations.len() < usize::try_from(MAX_NEXT_HOPS).unwrap());
     }
 
     #[test]

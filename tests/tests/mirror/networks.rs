@@ -104,7 +104,7 @@ fn carries_on(network: Network, lab: &Lab) -> Result<()> {
         .into_iter()
         .collect::<Result<Vec<_>>>()?;
     let agents = with.map(Agent::mirror).into_iter();
-    let _agents = agents.collect::<Result<Vec<_>>>()?;
+    let agents = agents.collect::<Result<Vec<_>>>()?;
 
     for (node, peer) in pairs(lab).filter(|(node, _)| is_with(node)) {
         assert_listed(network, node, peer)?;
@@ -135,6 +135,13 @@ fn carries_on(network: Network, lab: &Lab) -> Result<()> {
     for (node, before) in with.iter().zip(&before) {
         wait_without_drift(node)?;
         assert_eq!(&State::of(node)?, before, "{}", node.name());
+    }
+    drop(agents);
+    for (node, before) in with.iter().zip(&before) {
+        let output = node.underpass(&["detach"])?;
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(&State::of(node)?, before, "{} detached", node.name());
+        assert!(!node.pins().exists(), "{}", node.pins().display());
     }
     Ok(())
 }

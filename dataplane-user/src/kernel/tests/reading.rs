@@ -76,7 +76,7 @@ fn a_vxlan_link_tells_its_vni_and_port() {
 
 #[test]
 #[ignore = "needs root and BPF: cargo xtask test"]
-fn an_ipip_link_tells_its_ends() {
+fn the_kernels_ipip_device_tells_its_ends() {
     in_new_namespace(async |netlink, _| {
         ip("link add tunl type ipip local any remote any");
         ip("link add peer type ipip local 192.168.1.1 remote 192.168.1.2");

@@ -22,10 +22,10 @@ use crate::{
     fib::Dirty,
     kernel::Netlink,
     plan::{
-        NextHopKey,
+        Destinations, NextHopKey,
         mirror::{self, Mirrored, Ways},
     },
-    reconcile::{Changes, Destinations, Reconciler},
+    reconcile::{Changes, Reconciler},
     source::kernel::{KernelFib, News},
     telemetry::Metrics,
 };

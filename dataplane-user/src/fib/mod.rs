@@ -177,12 +177,6 @@ impl Fib {
             || self.stages.iter().any(|stage| stage.within == Some(prefix))
     }
 
-    /// How many routes there are, in all tables.
-    #[must_use]
-    pub fn route_count(&self) -> usize {
-        self.tables.values().map(|table| table.iter().count()).sum()
-    }
-
     /// The rules hold for the pods' addresses: to be called when those have changed.
     pub fn set_pods(&mut self, addresses: &[Ipv4Addr]) {
         let workloads = &self.workloads;

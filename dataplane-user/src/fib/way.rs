@@ -1,6 +1,9 @@
 //! How a next hop is reached: device, tunnel, underlay.
 
-use std::{collections::BTreeSet, net::Ipv4Addr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::Ipv4Addr,
+};
 
 use dataplane_common::{
     abi::{Mac, NextHop, NextHopKind},
@@ -40,18 +43,15 @@ impl Fib {
         remotes.collect()
     }
 
-    /// The outer destinations whose way is not known.
+    /// Whether it is known how `remote` is reached, or that it is not.
     #[must_use]
     pub fn has_underlay(&self, remote: Ipv4Addr) -> bool {
         self.underlays.contains_key(&remote)
     }
 
-    /// How the outer destinations are reached, of all those that there are; returns whether that is
+    /// Takes in how the outer destinations are reached, all that there are; returns whether that is
     /// news.
-    pub fn set_underlays(
-        &mut self,
-        underlays: std::collections::BTreeMap<Ipv4Addr, Option<Underlay>>,
-    ) -> bool {
+    pub fn set_underlays(&mut self, underlays: BTreeMap<Ipv4Addr, Option<Underlay>>) -> bool {
         let is_news = self.underlays != underlays;
         self.underlays = underlays;
         is_news

@@ -8,14 +8,13 @@ use std::{
 
 use dataplane_common::abi::{self, Addr, NextHop, NextHopKind, Peer, WAYS};
 
-use super::{NextHopKey, Tables, interfaces, next_hops::of_kind, spread};
+use super::{Destinations, NextHopKey, Tables, interfaces, next_hops::of_kind, spread};
 use crate::{
     config::Config,
     dataplane::{Attachment, XdpUplink},
     fib::{Destination, Fib, Via},
     kernel::Link,
     node::Pod,
-    reconcile::Destinations,
 };
 
 /// What should be, but for the routes.

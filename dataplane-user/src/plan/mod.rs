@@ -1,5 +1,6 @@
 //! From the model (configuration, cluster, node) to what should be: a pure function.
 
+mod destinations;
 mod interfaces;
 mod kernel_routes;
 pub mod mirror;
@@ -9,6 +10,7 @@ mod prefixes;
 #[cfg(test)]
 mod tests;
 
+pub use destinations::Destinations;
 pub use multipath::spread;
 
 use std::{

@@ -4,13 +4,11 @@
 //! nothing else writes them, and writes only what differs.
 
 mod delta;
-mod destinations;
 mod devices;
 mod next_hops;
 mod routes;
 
 pub use delta::Tracked;
-pub use destinations::Destinations;
 pub use next_hops::NextHops;
 pub use routes::Routes;
 

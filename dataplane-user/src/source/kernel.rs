@@ -23,8 +23,7 @@ use crate::{
         Netlink,
         fib::{Change, List, Lists, Monitor},
     },
-    plan::{NextHopKey, mirror},
-    reconcile::Destinations,
+    plan::{Destinations, NextHopKey, mirror},
     telemetry::Metrics,
 };
 
@@ -66,8 +65,6 @@ struct Pending {
 pub struct News {
     /// What has to be looked at again.
     pub dirty: Dirty,
-    /// How many changes were heard.
-    pub changes: usize,
     /// What was read again, and why.
     pub resyncs: Vec<&'static str>,
     /// When the first of it was heard.
@@ -113,7 +110,6 @@ impl KernelFib {
         if let Ok(heard) = metrics.while_waiting(hear).await {
             let heard = heard?;
             news.since = Some(Instant::now());
-            news.changes = heard.changes.len();
             for change in heard.changes {
                 metrics.netlink_event(change.word());
                 self.fib.apply(change);

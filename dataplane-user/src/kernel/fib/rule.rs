@@ -117,8 +117,9 @@ fn net(address: IpAddr, length: u8) -> Option<Ipv4Net> {
 
 impl Rule {
     /// A rule that looks into `table` for every packet.
+    #[cfg(test)]
     #[must_use]
-    pub fn lookup(priority: u32, table: u32) -> Self {
+    pub(crate) fn lookup(priority: u32, table: u32) -> Self {
         Self {
             priority,
             action: Action::Lookup(table),

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use dataplane_common::abi::{MAX_NEXT_HOPS, WAYS};
 use tracing::warn;
 
-use crate::{fib::Destination, plan::NextHopKey};
+use super::NextHopKey;
+use crate::fib::Destination;
 
 /// The most destinations: as many as there are next hops, but for a multipath's ways, one that is
 /// never written, and the stack's.

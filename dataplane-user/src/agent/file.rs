@@ -18,7 +18,7 @@ use tokio::{
 };
 use tracing::{debug, error, info, warn};
 
-use super::{programs::Programs, watch::watch};
+use super::{programs::Programs, said::Said, watch::watch};
 use crate::{
     cluster::Cluster,
     config::Config,
@@ -65,7 +65,7 @@ pub(super) async fn run(
         cluster,
         learned: LearnedMacs::default(),
         left_out: Vec::new(),
-        state: None,
+        said: Said::default(),
         metrics,
         _lock: lock,
     };
@@ -87,8 +87,7 @@ struct Agent {
     reconciler: Reconciler,
     learned: LearnedMacs,
     left_out: Vec<LeftOut>,
-    /// How the last synchronization ended, once there was one.
-    state: Option<Result<(), String>>,
+    said: Said,
     metrics: Arc<Metrics>,
     pins: Pins,
     _lock: PinLock,
@@ -106,7 +105,7 @@ impl Agent {
             if let Some(heard) = heard.take_if(|_| !retry) {
                 self.metrics.converged(heard.elapsed());
             }
-            self.say(outcome);
+            self.said.say(outcome, &self.metrics, &self.pins);
             let next = inputs.next(retry, &self.metrics);
             let (wake, at) = self.metrics.while_waiting(next).await?;
             cause = wake.cause();
@@ -122,29 +121,6 @@ impl Agent {
                 }
             }
         }
-    }
-
-    /// Says when it comes to be in sync, and why it is not: once, not with every attempt.
-    fn say(&mut self, outcome: Result<()>) {
-        let state = match outcome {
-            Ok(()) => Ok(()),
-            Err(error) => Err(format!("{error:#}")),
-        };
-        match &state {
-            Ok(()) => self.metrics.in_sync(),
-            Err(error) => self.metrics.out_of_sync(error),
-        }
-        if self.state.as_ref() == Some(&state) {
-            return;
-        }
-        match &state {
-            Ok(()) => {
-                super::remove_other_versions(&self.pins);
-                info!("in sync");
-            }
-            Err(error) => error!("cannot synchronize, trying again: {error}"),
-        }
-        self.state = Some(state);
     }
 
     /// Brings everything to what configuration, cluster and kernel now say.

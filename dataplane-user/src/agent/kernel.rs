@@ -13,9 +13,9 @@ use tokio::{
     select,
     signal::unix::{SignalKind, signal},
 };
-use tracing::{debug, error, info};
+use tracing::{debug, info};
 
-use super::programs::Programs;
+use super::{programs::Programs, said::Said};
 use crate::{
     config::{Config, KernelSource},
     dataplane::{self, PinLock, Pins},
@@ -52,7 +52,7 @@ pub(super) async fn run(config: Config, source: KernelSource, metrics: Arc<Metri
         netlink,
         config,
         pins,
-        state: None,
+        said: Said::default(),
         metrics,
         _lock: lock,
     };
@@ -71,8 +71,7 @@ struct Agent {
     ways: Ways,
     /// Interfaces that have been uplinks, and stay so: routes come and go.
     uplinks: BTreeSet<u32>,
-    /// How the last synchronization ended, once there was one.
-    state: Option<Result<(), String>>,
+    said: Said,
     metrics: Arc<Metrics>,
     pins: Pins,
     _lock: PinLock,
@@ -97,7 +96,7 @@ impl Agent {
             if let Some(heard) = heard.take_if(|_| retry.is_none()) {
                 self.metrics.converged(heard.elapsed());
             }
-            self.say(outcome);
+            self.said.say(outcome, &self.metrics, &self.pins);
             news = select! {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
@@ -113,26 +112,6 @@ impl Agent {
         }
         info!("stopping; the dataplane stays");
         Ok(())
-    }
-
-    /// Says when it comes to be in sync, and why it is not: once, not with every attempt.
-    fn say(&mut self, outcome: Result<()>) {
-        let state = outcome.map_err(|error| format!("{error:#}"));
-        match &state {
-            Ok(()) => self.metrics.in_sync(),
-            Err(error) => self.metrics.out_of_sync(error),
-        }
-        if self.state.as_ref() == Some(&state) {
-            return;
-        }
-        match &state {
-            Ok(()) => {
-                super::remove_other_versions(&self.pins);
-                info!("in sync");
-            }
-            Err(error) => error!("cannot synchronize, trying again: {error}"),
-        }
-        self.state = Some(state);
     }
 
     /// Brings the maps and programs to what the mirror now says.

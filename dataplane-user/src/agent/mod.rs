@@ -3,16 +3,16 @@
 mod file;
 mod kernel;
 mod programs;
+mod said;
 mod watch;
 
 use std::sync::Arc;
 
 use anyhow::Result;
-use tracing::warn;
 
 use crate::{
     config::{Config, Source},
-    dataplane::{self, Pins},
+    dataplane::Pins,
     telemetry::{Metrics, Reporter},
 };
 
@@ -29,13 +29,5 @@ pub async fn run(config: Config) -> Result<()> {
     match config.source.clone() {
         Source::File(cluster_file) => file::run(config, cluster_file, metrics).await,
         Source::Kernel(source) => kernel::run(config, source, metrics).await,
-    }
-}
-
-/// Every hook has a program of ours by now, and nothing needs the maps of another version.
-fn remove_other_versions(pins: &Pins) {
-    match dataplane::remove_others(pins) {
-        Ok(left) => left.iter().for_each(|removal| warn!("{removal}")),
-        Err(error) => warn!("{error:#}"),
     }
 }

@@ -62,16 +62,12 @@ impl Fib {
 
     /// A complete list of the routes by the interface with this index has been read.
     pub fn loaded_routes_by(&mut self, index: u32, routes: Vec<FibRoute>) -> bool {
-        let mut gone = self.routes_by(index);
+        let mut gone: BTreeSet<_> = self.routes_by(index).into_iter().collect();
         let mut differ = false;
         for route in routes {
             let known = self.infos.find(&route.info);
-            let is_it = |(table, prefix, id): &(u32, Ipv4Net, InfoId)| {
-                (*table, *prefix, Some(*id)) == (route.table, route.prefix, known)
-            };
-            if let Some(place) = gone.iter().position(is_it) {
-                gone.swap_remove(place);
-            } else {
+            let is_there = known.is_some_and(|id| gone.remove(&(route.table, route.prefix, id)));
+            if !is_there {
                 self.apply(Change::RouteAppended(route));
                 differ = true;
             }

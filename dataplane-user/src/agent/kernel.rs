@@ -128,7 +128,7 @@ impl Agent {
             self.find_ways(dirty.underlays).await?;
         }
         let mut changes = Changes::default();
-        let mirrored = (ways_changed || dirty.node).then(|| self.mirrored());
+        let mut mirrored = (ways_changed || dirty.node).then(|| self.mirrored());
         if let Some(mirrored) = &mirrored {
             changes += self.reconciler.write_tables(&mirrored.tables)?;
         }
@@ -138,12 +138,14 @@ impl Agent {
             Some(mirrored) => self.attach(mirrored).await,
             None => Ok(()),
         };
-        let forgotten = self.destinations.sweep();
-        if ways_changed || dirty.node || forgotten {
+        if self.destinations.sweep() {
             self.ways = mirror::ways(&self.kernel.fib, &self.destinations);
-            let tables = self.mirrored().tables;
-            changes += self.reconciler.write_tables(&tables)?;
-            changes += self.reconciler.sweep_tables(&tables)?;
+            let without = self.mirrored();
+            changes += self.reconciler.write_tables(&without.tables)?;
+            mirrored = Some(without);
+        }
+        if let Some(mirrored) = &mirrored {
+            changes += self.reconciler.sweep_tables(&mirrored.tables)?;
         }
         changes += routes?;
         if !changes.is_empty() {

@@ -49,12 +49,9 @@ impl Fib {
         self.underlays.contains_key(&remote)
     }
 
-    /// Takes in how the outer destinations are reached, all that there are; returns whether that is
-    /// news.
-    pub fn set_underlays(&mut self, underlays: BTreeMap<Ipv4Addr, Option<Underlay>>) -> bool {
-        let is_news = self.underlays != underlays;
+    /// Takes in how the outer destinations are reached, all that there are.
+    pub fn set_underlays(&mut self, underlays: BTreeMap<Ipv4Addr, Option<Underlay>>) {
         self.underlays = underlays;
-        is_news
     }
 
     /// The VXLAN device that is carried: the programs know one network. The one with the smallest

@@ -269,13 +269,14 @@ impl KernelFib {
     }
 
     /// Finds out how each of `remotes` is reached: by asking the kernel, which knows its rules, and
-    /// path MTUs that it has found out. Returns whether that is news.
-    pub async fn read_underlays(&mut self, remotes: BTreeSet<Ipv4Addr>) -> Result<bool> {
+    /// path MTUs that it has found out.
+    pub async fn read_underlays(&mut self, remotes: BTreeSet<Ipv4Addr>) -> Result<()> {
         let mut underlays = BTreeMap::new();
         for remote in remotes {
             underlays.insert(remote, self.netlink.route_to(remote).await?);
         }
-        Ok(self.fib.set_underlays(underlays))
+        self.fib.set_underlays(underlays);
+        Ok(())
     }
 }
 

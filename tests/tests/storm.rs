@@ -31,19 +31,11 @@ fn after_every_storm_the_maps_equal_the_fib() -> Result<()> {
             wait_without_drift(node).with_context(|| format!("after the storm of seed {seed}"))?;
         }
         let metrics = http::get(node, "/metrics")?.body;
-        let read_again = |cause| {
-            let series = format!("underpass_resyncs_total{{cause=\"{cause}\"}}");
-            metrics.contains(&series)
-        };
         ensure!(
-            read_again("overrun") == is_overrun,
+            has_read_again(&metrics, "overrun") == is_overrun,
             "a buffer of {buffer} bytes:\n{metrics}"
         );
-        // Every half a minute everything is read again, which would mend what was overlooked.
-        ensure!(
-            !read_again("periodic"),
-            "only the periodic reading has mended it:\n{metrics}"
-        );
+        not_by_chance(&metrics)?;
         let ended = agent.process().exit_status()?;
         ensure!(ended.is_none(), "the agent has ended: {ended:?}");
     }
@@ -94,12 +86,7 @@ fn what_goes_in_silence_is_missed_at_once() -> Result<()> {
         );
         ip("route flush 10.60.0.0/16")?;
     }
-    let metrics = http::get(node, "/metrics")?.body;
-    ensure!(
-        !metrics.contains("cause=\"periodic\""),
-        "mended by chance:\n{metrics}"
-    );
-    Ok(())
+    not_by_chance(&http::get(node, "/metrics")?.body)
 }
 
 /// Where routes lead depends on what their interface is, and is called.
@@ -124,12 +111,7 @@ fn an_interface_becomes_a_pods_by_its_name() -> Result<()> {
     leads_to("local")?;
     ip("link set cali-new name plain0")?;
     leads_to("unset")?;
-    let metrics = http::get(node, "/metrics")?.body;
-    ensure!(
-        !metrics.contains("cause=\"periodic\""),
-        "mended by chance:\n{metrics}"
-    );
-    Ok(())
+    not_by_chance(&http::get(node, "/metrics")?.body)
 }
 
 /// Two at once: what one has just read, the other changes.
@@ -162,18 +144,31 @@ fn mirror_with_buffer(node: &Node, buffer: usize) -> Result<Agent> {
     Agent::start(node, &config, "")
 }
 
+fn has_read_again(metrics: &str, cause: &str) -> bool {
+    metrics.contains(&format!("underpass_resyncs_total{{cause=\"{cause}\"}}"))
+}
+
+/// Every half a minute everything is read again, which would mend what was overlooked.
+fn not_by_chance(metrics: &str) -> Result<()> {
+    ensure!(
+        !has_read_again(metrics, "periodic"),
+        "only the periodic reading has mended it:\n{metrics}"
+    );
+    Ok(())
+}
+
+/// An uplink, up and with its address.
+fn uplink(number: u8) -> String {
+    format!(
+        "link add up{number} type veth peer name far{number}\n\
+         address add 172.16.{number}.1/24 dev up{number}\n\
+         link set up{number} up\nlink set far{number} up\n"
+    )
+}
+
 /// Interfaces for the storm to break: uplinks with addresses, a VXLAN device, a table by a rule.
 fn prepare(node: &Node) -> Result<()> {
-    let mut commands = String::new();
-    for uplink in 0..3 {
-        writeln!(
-            commands,
-            "link add up{uplink} type veth peer name far{uplink}"
-        )?;
-        writeln!(commands, "address add 172.16.{uplink}.1/24 dev up{uplink}")?;
-        writeln!(commands, "link set up{uplink} up")?;
-        writeln!(commands, "link set far{uplink} up")?;
-    }
+    let mut commands: String = (0..3).map(uplink).collect();
     let local = node.address().addr();
     writeln!(
         commands,
@@ -191,21 +186,9 @@ fn prepare(node: &Node) -> Result<()> {
 
 /// Has every uplink be there, up and with its address; what is so already is refused.
 fn restore(node: &Node) -> Result<()> {
-    let mut commands = String::new();
-    for uplink in 0..3 {
-        writeln!(
-            commands,
-            "link add up{uplink} type veth peer name far{uplink}"
-        )?;
-        writeln!(commands, "link set up{uplink} up")?;
-        writeln!(commands, "link set far{uplink} up")?;
-        writeln!(commands, "address add 172.16.{uplink}.1/24 dev up{uplink}")?;
-        if uplink > 0 {
-            writeln!(
-                commands,
-                "nexthop add id {uplink} via 172.16.{uplink}.2 dev up{uplink}"
-            )?;
-        }
+    let mut commands: String = (0..3).map(uplink).collect();
+    for id in 1..3 {
+        writeln!(commands, "nexthop add id {id} via 172.16.{id}.2 dev up{id}")?;
     }
     commands += "nexthop add id 3 group 1/2\n";
     unleash(
@@ -366,13 +349,8 @@ fn flap(random: &mut Rng) -> String {
 
 /// An uplink that is deleted is another one when it is back.
 fn again(random: &mut Rng) -> String {
-    let uplink = random.u8(1..3);
-    format!(
-        "link delete up{uplink}\n\
-         link add up{uplink} type veth peer name far{uplink}\n\
-         address add 172.16.{uplink}.1/24 dev up{uplink}\n\
-         link set up{uplink} up\nlink set far{uplink} up\n"
-    )
+    let number = random.u8(1..3);
+    format!("link delete up{number}\n{}", uplink(number))
 }
 
 fn address(random: &mut Rng) -> String {

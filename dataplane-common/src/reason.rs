@@ -118,6 +118,14 @@ reasons! {
     OwnerUnknown Stack "owner-unknown" "in a tunnel, from an address whose one owner no route tells; the stack's"
     Accepted Stack "accepted" "out of a tunnel, found right, left to the stack"
 
+    NotAFlow Stack "not-a-flow" "of a protocol whose flows are not followed; the stack's"
+    Handshake Stack "handshake" "opens, closes or resets a connection; the stack's"
+    NotEstablished Stack "not-established" "the stack has not yet let its flow through both ways, unchanged"
+    Reverify Stack "reverify" "the stack sees its flow again: the period is over, or rules or routes changed"
+    Unmarked Stack "unmarked" "leaves the stack, and no flow is learned from it"
+    Verified Stack "verified" "the stack let it through as it came"
+    Translated Stack "translated" "the stack changed its addresses or ports"
+
     SpoofedSource Drop "spoofed-source" "a pod sent from an address that is not, or not yet known as, its own"
     WorkloadTunnel Drop "workload-tunnel" "a pod sent IPIP or VXLAN itself"
     Blackhole Drop "blackhole" "a blackhole route"

@@ -11,10 +11,16 @@ use crate::{
     reason::{Action, Reason},
 };
 
+mod flows;
 #[cfg(feature = "aya")]
 mod pod;
 mod values;
 
+pub use flows::{
+    ARRIVAL_DIRECT, ARRIVAL_IPIP, ARRIVAL_TAKEN_OUT, ARRIVAL_VXLAN, ARRIVAL_WORKLOAD, Asker,
+    Direction, FLOW_WORDS, Flow, FlowKey, GENERATIONS, Generation, Number, TICK_SHIFT, WAY_IN,
+    WAY_OUT, Word, mac_from_bits, mac_to_bits,
+};
 pub use values::{
     Config, Counter, Endpoint, Multipath, NextHop, NextHopKind, Peer, WAYS, Workload, flags,
 };
@@ -24,7 +30,7 @@ pub use values::{
 pub const VERSION: u32 = if OTHER_LAYOUT { 1000 + LAYOUT } else { LAYOUT };
 
 /// To be raised with every change of this module.
-const LAYOUT: u32 = 5;
+const LAYOUT: u32 = 6;
 
 /// Whether this is the build that tests upgrade to and downgrade from: an [`Endpoint`] has its fields
 /// in another order, and the map of counters another size.
@@ -59,11 +65,17 @@ pub mod maps {
     pub const PEERS: &str = "PEERS";
     /// Array of one [`super::Config`].
     pub const CONFIG: &str = "CONFIG";
+    /// LRU hash: [`super::FlowKey`] -> [`super::Flow`].
+    pub const FLOWS: &str = "FLOWS";
+    /// Array of `u32`, indexed by [`super::Generation`].
+    pub const GENERATIONS: &str = "GENERATIONS";
+    /// Array of one [`super::Flow`], all zero: what a new one begins as.
+    pub const NEW_FLOW: &str = "NEW_FLOW";
     /// Per-CPU array of [`super::Counter`], indexed by [`super::counter_index`].
     pub const COUNTERS: &str = "COUNTERS";
 
     /// Every map.
-    pub const ALL: [&str; 10] = [
+    pub const ALL: [&str; 13] = [
         ROUTES,
         NEXT_HOP_LIVE,
         NEXT_HOPS,
@@ -73,6 +85,9 @@ pub mod maps {
         DEVICES,
         PEERS,
         CONFIG,
+        FLOWS,
+        GENERATIONS,
+        NEW_FLOW,
         COUNTERS,
     ];
 }
@@ -107,6 +122,8 @@ pub const MAX_ENDPOINTS: u32 = 1 << 12;
 pub const MAX_WORKLOADS: u32 = 1 << 12;
 /// Most peers.
 pub const MAX_PEERS: u32 = 1 << 14;
+/// Most flows; of more, those not seen for longest are forgotten.
+pub const MAX_FLOWS: u32 = 1 << 17;
 /// Most gateway addresses that proxy ARP answers for.
 pub const MAX_GATEWAYS: usize = 4;
 
@@ -125,24 +142,32 @@ pub enum Hook {
     FromCarrier = 3,
     /// XDP on an uplink: what the wire brings, before it is a socket buffer.
     XdpUplink = 4,
+    /// TC egress of the host side of a pod's veth: what the stack lets through to a pod.
+    ToWorkload = 5,
+    /// TC egress of an uplink: what the stack lets through to the wire.
+    ToUplink = 6,
 }
 
 impl Hook {
     /// Every hook, in the order of its number.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::FromWorkload,
         Self::FromUplink,
         Self::FromStack,
         Self::FromCarrier,
         Self::XdpUplink,
+        Self::ToWorkload,
+        Self::ToUplink,
     ];
 
     /// The hooks of traffic control.
-    pub const TC: [Self; 4] = [
+    pub const TC: [Self; 6] = [
         Self::FromWorkload,
         Self::FromUplink,
         Self::FromStack,
         Self::FromCarrier,
+        Self::ToWorkload,
+        Self::ToUplink,
     ];
 
     /// What happens to a packet for `reason` here: to what leaves by the carrier, the stack has
@@ -165,6 +190,8 @@ impl Hook {
             Self::FromStack => "from_stack",
             Self::FromCarrier => "from_carrier",
             Self::XdpUplink => "xdp_uplink",
+            Self::ToWorkload => "to_workload",
+            Self::ToUplink => "to_uplink",
         }
     }
 }
@@ -188,7 +215,7 @@ pub type TakenOutMark = [u8; 8];
 /// Counters a hook has room for.
 pub const COUNTERS_PER_HOOK: u32 = if OTHER_LAYOUT { 256 } else { 128 };
 /// Entries of the counter map.
-pub const MAX_COUNTERS: u32 = COUNTERS_PER_HOOK * 5;
+pub const MAX_COUNTERS: u32 = COUNTERS_PER_HOOK * 7;
 
 /// Where `reason` is counted at `hook`.
 #[inline(always)]

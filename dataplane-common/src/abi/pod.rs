@@ -1,6 +1,9 @@
 //! `aya::Pod` for what userspace reads and writes.
 
-use super::values::{Config, Counter, Endpoint, Multipath, NextHop, Peer, Workload};
+use super::{
+    flows::FlowKey,
+    values::{Config, Counter, Endpoint, Multipath, NextHop, Peer, Workload},
+};
 
 macro_rules! pod {
     ($($type:ty),+) => {
@@ -13,5 +16,5 @@ macro_rules! pod {
 }
 
 pod!(
-    Config, Counter, Endpoint, Multipath, NextHop, Peer, Workload
+    Config, Counter, Endpoint, FlowKey, Multipath, NextHop, Peer, Workload
 );

@@ -13,6 +13,8 @@ pub mod flags {
     pub const WORKLOAD_TUNNELS: u32 = 1 << 1;
     /// Outer headers have the DSCP of the packet inside, not [`super::Config::dscp`].
     pub const INHERIT_DSCP: u32 = 1 << 2;
+    /// Only flows are carried that the stack has let through both ways: see [`crate::decide`].
+    pub const ESTABLISHED: u32 = 1 << 3;
 }
 
 /// What every program has to know about this node.
@@ -40,6 +42,8 @@ pub struct Config {
     pub dscp: u8,
     /// Zero.
     pub padding: [u8; 3],
+    /// After how many [ticks](super::TICK_SHIFT) the stack sees a flow again.
+    pub reverify: u32,
 }
 
 impl Config {

@@ -1,0 +1,219 @@
+//! What is remembered of flows.
+//!
+//! Programs on several CPUs write to a flow at once, without a lock. So it is made of words, each read
+//! and written by itself, and each with the generation in its upper 16 bits: a mixture of what two
+//! have written is seen, and what was written before something changed says nothing any more.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use super::{Addr, Mac};
+
+/// A tick is 2^16 ns of `CLOCK_MONOTONIC`, 65.536 us: 48 bits of them are 584 years.
+pub const TICK_SHIFT: u32 = 16;
+
+/// Which end of a flow asks. With ICMP echo the identifier alone does not say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Asker {
+    /// Either: there are ports.
+    Either = 0,
+    /// The one with the lower address.
+    Lower = 1,
+    /// The one with the higher address.
+    Higher = 2,
+}
+
+/// A flow, whichever way its packet goes.
+#[repr(C, align(4))]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    FromBytes,
+    IntoBytes,
+    Immutable,
+    KnownLayout,
+)]
+pub struct FlowKey {
+    /// The lower of the two addresses; they differ.
+    pub lower: Addr,
+    /// The higher one.
+    pub higher: Addr,
+    /// The lower one's port, as on the wire; of ICMP echo, the identifier.
+    pub lower_port: [u8; 2],
+    /// The higher one's port; of ICMP echo, the identifier.
+    pub higher_port: [u8; 2],
+    /// IP protocol number.
+    pub protocol: u8,
+    /// An [`Asker`].
+    pub asker: u8,
+    /// Zero.
+    pub padding: [u8; 2],
+}
+
+/// A word of a [`Flow`]: the generation, and 48 bits. Zero is what nobody wrote.
+#[derive(Debug, Default)]
+#[repr(transparent)]
+pub struct Word(AtomicU64);
+
+impl Word {
+    const BITS: u32 = 48;
+
+    /// Writes it.
+    #[inline(always)]
+    pub fn set(&self, generation: u16, value: u64) {
+        let value = value & ((1 << Self::BITS) - 1);
+        self.0
+            .store(u64::from(generation) << Self::BITS | value, Ordering::Relaxed);
+    }
+
+    /// Its 48 bits, if they were written in this generation.
+    #[inline(always)]
+    #[must_use]
+    pub fn get(&self, generation: u16) -> Option<u64> {
+        let (of, value) = self.parts();
+        (of == generation && value != 0).then_some(value)
+    }
+
+    /// Its generation and 48 bits, for people to read.
+    #[inline(always)]
+    #[must_use]
+    pub fn parts(&self) -> (u16, u64) {
+        let word = self.0.load(Ordering::Relaxed);
+        #[allow(clippy::cast_possible_truncation)] // the upper 16 of 64 bits
+        let generation = (word >> Self::BITS) as u16;
+        (generation, word & ((1 << Self::BITS) - 1))
+    }
+}
+
+/// What is remembered of one direction of a flow: a line of a cache.
+#[derive(Debug, Default)]
+#[repr(C)]
+pub struct Direction {
+    /// When one of its packets was last handed to the stack, to be verified; in ticks.
+    pub entered: Word,
+    /// When one last left the stack as it had come; in ticks.
+    pub verified: Word,
+    /// Where its packets come from: an arrival, `ARRIVAL_*`, in bits 40 to 47, [`WAY_OUT`] or
+    /// [`WAY_IN`] in bits 32 to 39; in the lower 32, of a workload its interface, of a tunnel its
+    /// outer source.
+    pub from: Word,
+    /// Where they go. Out: the number of a next hop. In: the pod's interface in the lower 32 bits,
+    /// that one's MTU in the upper 16.
+    pub to: Word,
+    /// In: the pod's Ethernet address.
+    pub mac: Word,
+    /// In: that of the host's side.
+    pub host_mac: Word,
+    /// Packets that were carried, of any generation: a plain number.
+    pub packets: Number,
+    /// When one was last carried; in ticks.
+    pub carried: Word,
+}
+
+/// From a workload.
+pub const ARRIVAL_WORKLOAD: u8 = 1;
+/// From an uplink, as it is.
+pub const ARRIVAL_DIRECT: u8 = 2;
+/// From an uplink, in IPIP.
+pub const ARRIVAL_IPIP: u8 = 3;
+/// From an uplink, in VXLAN.
+pub const ARRIVAL_VXLAN: u8 = 4;
+/// From an uplink, where `xdp_uplink` has judged it and taken it out of a tunnel.
+pub const ARRIVAL_TAKEN_OUT: u8 = 5;
+
+/// To a next hop.
+pub const WAY_OUT: u8 = 1;
+/// To a pod on this node.
+pub const WAY_IN: u8 = 2;
+
+/// A number that several CPUs count up without minding each other.
+#[derive(Debug, Default)]
+#[repr(transparent)]
+pub struct Number(AtomicU64);
+
+impl Number {
+    /// One more.
+    #[inline(always)]
+    pub fn increase(&self) {
+        self.0.store(self.get().wrapping_add(1), Ordering::Relaxed);
+    }
+
+    /// What was counted.
+    #[inline(always)]
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// What is remembered of a flow.
+#[derive(Debug, Default)]
+#[repr(C)]
+pub struct Flow {
+    /// From the lower address to the higher, and back.
+    pub directions: [Direction; 2],
+}
+
+/// Words of a [`Flow`].
+pub const FLOW_WORDS: usize = 16;
+const _: () = assert!(size_of::<Flow>() == FLOW_WORDS * size_of::<u64>());
+
+/// A flow as userspace reads it, all at once.
+impl From<[u64; FLOW_WORDS]> for Flow {
+    fn from(words: [u64; FLOW_WORDS]) -> Self {
+        let direction = |at: usize| {
+            let word = |n: usize| Word(AtomicU64::new(words[at + n]));
+            Direction {
+                entered: word(0),
+                verified: word(1),
+                from: word(2),
+                to: word(3),
+                mac: word(4),
+                host_mac: word(5),
+                packets: Number(AtomicU64::new(words[at + 6])),
+                carried: word(7),
+            }
+        };
+        Self {
+            directions: [direction(0), direction(FLOW_WORDS / 2)],
+        }
+    }
+}
+
+/// Who counts generations: each its own, so that none takes back what the other wrote. The sum of
+/// both, modulo 2^16, is the generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Generation {
+    /// The agent: its tables have changed, or the rules of netfilter.
+    Agent = 0,
+    /// The command line: `underpass flows flush`.
+    Flush = 1,
+}
+
+/// Entries of the map of generations.
+pub const GENERATIONS: u32 = 2;
+
+/// The 48 bits of an Ethernet address.
+#[inline(always)]
+#[must_use]
+pub const fn mac_to_bits(mac: Mac) -> u64 {
+    let [a, b, c, d, e, f] = mac;
+    u64::from_be_bytes([0, 0, a, b, c, d, e, f])
+}
+
+/// The Ethernet address of these 48 bits.
+#[inline(always)]
+#[must_use]
+pub const fn mac_from_bits(bits: u64) -> Mac {
+    let [_, _, a, b, c, d, e, f] = bits.to_be_bytes();
+    [a, b, c, d, e, f]
+}

@@ -1,6 +1,6 @@
 //! What identifies a flow.
 
-use crate::{abi::WAYS, parse::Ipv4};
+use crate::{abi::WAYS, parse::Ipv4, tuple::mix};
 
 /// UDP source port that carries a flow's entropy: packets of one flow have one port, and flows
 /// spread over the dynamic ports 49152 to 65535 (RFC 7348 section 5, RFC 6335).
@@ -34,14 +34,6 @@ fn hash(ip: &Ipv4, ports: [u8; 4]) -> u32 {
     hash = mix(hash, ports);
     hash ^= u32::from(ip.protocol);
     hash.wrapping_mul(0x9e37_79b1)
-}
-
-/// One step of a multiplicative hash (Knuth, TAOCP 6.4; the constant is 2^32 over the golden ratio).
-#[inline(always)]
-fn mix(hash: u32, bytes: [u8; 4]) -> u32 {
-    (hash ^ u32::from_ne_bytes(bytes))
-        .wrapping_mul(0x9e37_79b1)
-        .rotate_left(15)
 }
 
 #[cfg(test)]

@@ -33,3 +33,4 @@ pub mod reason;
 pub mod rewrite;
 pub mod tables;
 pub mod trie;
+pub mod tuple;

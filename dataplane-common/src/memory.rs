@@ -4,13 +4,16 @@ mod carry_out;
 
 pub use carry_out::{Outcome, carry_out, take_out};
 
+use core::ops::Deref;
 use std::{
+    cell::RefCell,
     collections::{BTreeMap, BTreeSet},
+    rc::Rc,
     vec::Vec,
 };
 
 use crate::{
-    abi::{Addr, Config, Endpoint, NextHop, Peer, WAYS, Workload},
+    abi::{Addr, Config, Endpoint, Flow, FlowKey, NextHop, Peer, WAYS, Workload},
     headers::{self, ETHERNET_LEN, Header},
     packet::{Packet, Tunnel},
     reason::Reason,
@@ -130,6 +133,12 @@ pub struct MemoryTables {
     pub gone: BTreeSet<u32>,
     /// Other nodes by address.
     pub peers: BTreeMap<Addr, Peer>,
+    /// Flows. A copy of the tables shares what is remembered of each.
+    pub flows: RefCell<BTreeMap<FlowKey, Rc<Flow>>>,
+    /// What [`Tables::generation`] answers.
+    pub generation: u16,
+    /// What [`Tables::now`] answers.
+    pub now: u64,
 }
 
 impl MemoryTables {
@@ -152,6 +161,12 @@ impl Tables for MemoryTables {
         self.route_entry(destination).map(|(_, next_hop)| next_hop)
     }
 
+    fn next_hop(&self, number: u16) -> Option<&NextHop> {
+        let ways = self.multipaths.values().flatten();
+        let mut next_hops = self.routes.values().chain(ways);
+        next_hops.find(|next_hop| next_hop.number() == number)
+    }
+
     fn way(&self, multipath: &NextHop, place: usize) -> Option<&NextHop> {
         self.multipaths.get(&multipath.entry)?.get(place)
     }
@@ -170,6 +185,26 @@ impl Tables for MemoryTables {
 
     fn peer(&self, address: Addr) -> Option<&Peer> {
         self.peers.get(&address)
+    }
+
+    fn flow(&self, key: FlowKey) -> Option<impl Deref<Target = Flow> + use<'_>> {
+        self.flows.borrow().get(&key).cloned()
+    }
+
+    fn flow_or_new(&self, key: FlowKey) -> Option<impl Deref<Target = Flow> + use<'_>> {
+        Some(self.flows.borrow_mut().entry(key).or_default().clone())
+    }
+
+    fn forget(&self, key: FlowKey) {
+        self.flows.borrow_mut().remove(&key);
+    }
+
+    fn generation(&self) -> u16 {
+        self.generation
+    }
+
+    fn now(&self) -> u64 {
+        self.now
     }
 }
 

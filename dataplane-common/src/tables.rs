@@ -1,6 +1,8 @@
 //! The tables a decision looks into.
 
-use crate::abi::{Addr, Config, Endpoint, NextHop, Peer, Workload};
+use core::ops::Deref;
+
+use crate::abi::{Addr, Config, Endpoint, Flow, FlowKey, NextHop, Peer, Workload};
 
 /// Lookups, answered by BPF maps in a program and by memory on the host.
 pub trait Tables {
@@ -9,6 +11,9 @@ pub trait Tables {
 
     /// The next hop of the longest prefix that covers `destination`.
     fn route(&self, destination: Addr) -> Option<&NextHop>;
+
+    /// The next hop with this [number](NextHop::number).
+    fn next_hop(&self, number: u16) -> Option<&NextHop>;
 
     /// The next hop at `place`, below [`crate::abi::WAYS`], of `multipath`, which has many ways.
     fn way(&self, multipath: &NextHop, place: usize) -> Option<&NextHop>;
@@ -25,4 +30,19 @@ pub trait Tables {
 
     /// The node that has `address`.
     fn peer(&self, address: Addr) -> Option<&Peer>;
+
+    /// What is remembered of a flow.
+    fn flow(&self, key: FlowKey) -> Option<impl Deref<Target = Flow> + use<'_, Self>>;
+
+    /// As [`Tables::flow`], of one that there may be none of yet.
+    fn flow_or_new(&self, key: FlowKey) -> Option<impl Deref<Target = Flow> + use<'_, Self>>;
+
+    /// Forgets a flow.
+    fn forget(&self, key: FlowKey);
+
+    /// The generation that holds now.
+    fn generation(&self) -> u16;
+
+    /// Now, in [ticks](crate::abi::TICK_SHIFT).
+    fn now(&self) -> u64;
 }

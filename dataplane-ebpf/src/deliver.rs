@@ -12,6 +12,7 @@ use dataplane_common::{
     reason::{Action, Reason},
     rewrite,
     tables::Tables,
+    tuple::CUT_UP,
 };
 
 use crate::{
@@ -26,12 +27,24 @@ use crate::{
 #[inline(always)]
 pub fn carry_out(hook: Hook, packet: &mut SkbPacket, verdict: Verdict<'_>) -> i32 {
     let bytes = packet.frame_length();
+    mark(hook, packet, verdict.mark());
     let (reason, action) = match rewrite_and_redirect(packet, verdict) {
         Ok(done) => done,
         Err(reason) => (reason, leave(reason)),
     };
     count(hook, reason, bytes);
     action
+}
+
+/// Has the packet bear `mark`, or none. What comes from outside bears nobody else's; where a packet passes
+/// on its way through the stack, what it bears is left alone.
+#[inline(always)]
+fn mark(hook: Hook, packet: &mut SkbPacket, mark: u16) {
+    match hook {
+        Hook::FromWorkload | Hook::FromUplink => packet.set_mark(mark),
+        _ if mark != 0 => packet.set_mark(mark),
+        _ => {}
+    }
 }
 
 /// Returns the kernel's action, and what it is counted as.
@@ -41,7 +54,7 @@ fn rewrite_and_redirect(
     verdict: Verdict<'_>,
 ) -> Result<(Reason, i32), Reason> {
     let action = match verdict {
-        Verdict::Leave(reason) => return Err(reason),
+        Verdict::Leave(reason, _) => return Err(reason),
         Verdict::AnswerArp(mac, true) => {
             arp::answer(packet, mac)?;
             helpers::redirect(packet.ifindex())
@@ -53,7 +66,7 @@ fn rewrite_and_redirect(
             arp::put_back(packet, request)?;
             TC_ACT_UNSPEC
         }
-        Verdict::Deliver(endpoint, arrival) => {
+        Verdict::Deliver(ref endpoint, arrival) => {
             let decap = match arrival {
                 Arrival::Local | Arrival::Direct | Arrival::TakenOut(_) => None,
                 Arrival::Tunnelled(decap) => Some(decap),
@@ -71,11 +84,13 @@ fn rewrite_and_redirect(
                 }
                 Err(reason) => return Err(reason),
             }
-            packet.mark_cut_up(false);
+            if packet.mark() == CUT_UP {
+                packet.set_mark(0);
+            }
             let next_hop = send.next_hop;
             helpers::redirect_neighbour(next_hop.ifindex, next_hop.gateway)
         }
-        Verdict::Inject(decap, _) => {
+        Verdict::Inject(decap, ..) => {
             let config = MAPS.config().ok_or(Reason::NoConfig)?;
             rewrite::inject(packet, config, decap)?;
             helpers::redirect_ingress(config.carrier)
@@ -100,7 +115,7 @@ fn rewrite_and_redirect(
 /// the kernel's own tunnel devices offload nothing for tunnel packets either.
 #[inline(always)]
 fn cut_up(packet: &mut SkbPacket, config: &Config, send: &Send) -> Result<i32, Reason> {
-    if packet.is_cut_up() {
+    if packet.mark() == CUT_UP {
         // In vain, it seems: it would go round for ever.
         return Err(Reason::NoRoom);
     }
@@ -110,7 +125,7 @@ fn cut_up(packet: &mut SkbPacket, config: &Config, send: &Send) -> Result<i32, R
     let remote = rewrite::cut_up(packet, config, send)?;
     let tos = config.tunnel_tos(send.ip.tos);
     packet.direct(remote, config.vni, tos, OuterChecksum::Zero)?;
-    packet.mark_cut_up(remote == config.node);
+    packet.set_mark(if remote == config.node { CUT_UP } else { 0 });
     Ok(helpers::redirect(config.carrier))
 }
 
@@ -121,6 +136,13 @@ fn leave(reason: Reason) -> i32 {
         Action::Forward | Action::Stack => TC_ACT_UNSPEC,
         Action::Drop => TC_ACT_SHOT,
     }
+}
+
+/// Counts a packet that goes on as it is.
+#[inline(always)]
+pub fn pass(hook: Hook, bytes: u32, reason: Reason) -> i32 {
+    count(hook, reason, bytes);
+    TC_ACT_UNSPEC
 }
 
 /// Takes a frame out of its tunnel, if it was found right, counts it, and hands it on.

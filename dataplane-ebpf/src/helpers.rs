@@ -8,14 +8,16 @@ use aya_ebpf::{
         BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LOOKUP_OUTPUT, TC_ACT_SHOT, xdp_md,
     },
     helpers::generated::{
-        bpf_clone_redirect, bpf_csum_level, bpf_fib_lookup, bpf_redirect, bpf_redirect_neigh,
-        bpf_redirect_peer, bpf_skb_adjust_room, bpf_skb_get_tunnel_key, bpf_skb_pull_data,
-        bpf_skb_set_tunnel_key, bpf_xdp_adjust_head, bpf_xdp_adjust_meta,
+        bpf_clone_redirect, bpf_csum_level, bpf_fib_lookup, bpf_ktime_get_coarse_ns,
+        bpf_ktime_get_ns, bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer, bpf_skb_adjust_room,
+        bpf_skb_get_tunnel_key, bpf_skb_pull_data, bpf_skb_set_tunnel_key, bpf_xdp_adjust_head,
+        bpf_xdp_adjust_meta,
     },
 };
 use dataplane_common::{
     abi::Addr,
     decide::{Origin, TunnelKey},
+    tuple::CUT_UP,
 };
 
 /// Address family of the neighbour in [`redirect_neighbour`].
@@ -93,10 +95,6 @@ const _: () = assert!(size_of::<FullTunnelKey>() == 44);
 
 /// `-EALREADY` of most architectures: the packet is in a tunnel already.
 pub const ALREADY: i64 = -114;
-
-/// The value of `skb->tc_index` of what the carrier cuts up on its way to itself: two letters of our
-/// name.
-pub const CUT_UP: u32 = 0x7570;
 
 /// The checksum of an outer UDP header.
 #[derive(Clone, Copy)]
@@ -195,6 +193,19 @@ pub fn pull_data(skb: *mut __sk_buff, length: u32) {
     let _: i64 = unsafe { bpf_skb_pull_data(skb, length) };
 }
 
+/// Nanoseconds of `CLOCK_MONOTONIC`; coarse, those of the last timer interrupt.
+#[inline(always)]
+pub fn monotonic_time(coarse: bool) -> u64 {
+    // SAFETY: the helpers take nothing.
+    unsafe {
+        if coarse {
+            bpf_ktime_get_coarse_ns()
+        } else {
+            bpf_ktime_get_ns()
+        }
+    }
+}
+
 /// Whether the device, or GRO, has verified the outermost checksum (`CHECKSUM_UNNECESSARY`).
 #[inline(always)]
 pub fn is_checksum_unnecessary(skb: *mut __sk_buff) -> bool {
@@ -238,18 +249,19 @@ pub fn origin(skb: *mut __sk_buff) -> Origin {
             remote: key.remote.to_be_bytes(),
             vni: key.id,
             local: outer_destination(skb),
-            cut_up: is_cut_up(skb),
+            cut_up: mark(skb) == CUT_UP,
         }),
         NO_METADATA => Origin::Program,
         _ => Origin::Foreign,
     }
 }
 
-/// Whether the packet has the mark [`CUT_UP`].
+/// What the packet bears, or 0: `skb->tc_index`, which has 16 bits.
 #[inline(always)]
-pub fn is_cut_up(skb: *mut __sk_buff) -> bool {
+#[allow(clippy::cast_possible_truncation)]
+pub fn mark(skb: *mut __sk_buff) -> u16 {
     // SAFETY: `skb` is the program's own context, valid while it runs.
-    unsafe { (*skb).tc_index == CUT_UP }
+    unsafe { (*skb).tc_index as u16 }
 }
 
 /// The outer destination; `None` on kernels whose tunnel key does not have it, which take this

@@ -27,12 +27,13 @@ use dataplane_common::{
     abi::Hook,
     decide,
     packet::{Packet as _, Tunnel},
+    reason::Reason,
 };
 
 use crate::{
-    deliver::{carry_out, take_out},
+    deliver::{carry_out, pass, take_out},
     frame::XdpFrame,
-    packet::SkbPacket,
+    packet::{SkbPacket, mark},
     tables::MAPS,
 };
 
@@ -76,6 +77,30 @@ pub fn from_carrier(ctx: TcContext) -> i32 {
     carry_out(Hook::FromCarrier, &mut packet, verdict)
 }
 
+/// TC egress of the host side of a pod's veth.
+#[classifier]
+pub fn to_workload(ctx: TcContext) -> i32 {
+    let mark = mark(&ctx);
+    if mark == 0 {
+        return pass(Hook::ToWorkload, ctx.len(), Reason::Unmarked);
+    }
+    let packet = SkbPacket::new(&ctx, INNER_HEADERS);
+    let reason = decide::to_workload(&packet, &MAPS, mark);
+    pass(Hook::ToWorkload, ctx.len(), reason)
+}
+
+/// TC egress of an uplink.
+#[classifier]
+pub fn to_uplink(ctx: TcContext) -> i32 {
+    let mark = mark(&ctx);
+    if mark == 0 {
+        return pass(Hook::ToUplink, ctx.len(), Reason::Unmarked);
+    }
+    let packet = SkbPacket::new(&ctx, UPLINK_HEADERS);
+    let reason = decide::to_uplink(&packet, &MAPS, mark);
+    pass(Hook::ToUplink, ctx.len(), reason)
+}
+
 /// XDP on an uplink.
 #[xdp]
 pub fn xdp_uplink(ctx: XdpContext) -> u32 {
@@ -99,6 +124,12 @@ pub fn probe_next_tunnel(ctx: TcContext) -> i32 {
     let are_through =
         is_through(Tunnel::Ipip) && is_through(Tunnel::Vxlan) && is_through(Tunnel::Ipip);
     i32::from(!are_through)
+}
+
+/// Attached nowhere; see [`dataplane_common::abi::probes`].
+#[classifier]
+pub fn probe_coarse_clock(_ctx: TcContext) -> i32 {
+    i32::from(helpers::monotonic_time(true) == 0)
 }
 
 /// GPL, without which the kernel refuses the redirect helpers.

@@ -56,6 +56,13 @@ pub struct SkbPacket {
     skb: *mut __sk_buff,
 }
 
+/// What the packet of `ctx` bears (`skb->tc_index`), or 0. It stays with a packet on its way through
+/// the kernel, and no socket can set it.
+#[inline(always)]
+pub fn mark(ctx: &TcContext) -> u16 {
+    helpers::mark(ctx.skb.skb)
+}
+
 impl SkbPacket {
     /// The packet of `ctx`, with its first `headers` bytes in reach, or all where it is shorter.
     /// They are pulled at once: pulling a part of a list of fragments breaks kernels before 6.16.
@@ -106,18 +113,17 @@ impl SkbPacket {
         helpers::set_tunnel_key(self.skb, remote, vni, tos, checksum).map_err(|()| Reason::Rewrite)
     }
 
-    /// Whether the carrier has cut the packet up on its way to itself.
+    /// See [`mark`].
     #[inline(always)]
-    pub fn is_cut_up(&self) -> bool {
-        helpers::is_cut_up(self.skb)
+    pub fn mark(&self) -> u16 {
+        helpers::mark(self.skb)
     }
 
-    /// Says so, or that it has not, of the packet and of what is made of it. No socket can.
+    /// Has the packet, and what is made of it, bear `mark`.
     #[inline(always)]
-    pub fn mark_cut_up(&mut self, is_cut_up: bool) {
-        let mark = if is_cut_up { helpers::CUT_UP } else { 0 };
+    pub fn set_mark(&mut self, mark: u16) {
         // SAFETY: as in `ifindex`; the field may be written.
-        unsafe { (*self.skb).tc_index = mark }
+        unsafe { (*self.skb).tc_index = mark.into() }
     }
 
     /// Makes room as [`Packet::encap_room`], in one try.

@@ -1,19 +1,25 @@
 //! The BPF maps as [`Tables`].
 
+use core::ops::Deref;
+
 use aya_ebpf::{
-    bindings::BPF_F_MMAPABLE,
+    Global,
+    bindings::{BPF_F_MMAPABLE, BPF_NOEXIST},
     btf_maps::{self, ArrayOfMaps},
     macros::{btf_map, map},
-    maps::{Array, DevMapHash, HashMap},
+    maps::{Array, DevMapHash, HashMap, LruHashMap},
 };
 use dataplane_common::{
     abi::{
-        Addr, Config, Endpoint, MAX_ENDPOINTS, MAX_NEXT_HOP_ENTRIES, MAX_NEXT_HOPS, MAX_PEERS,
-        MAX_WORKLOADS, Multipath, NextHop, Peer, Workload,
+        Addr, Config, Endpoint, Flow, FlowKey, GENERATIONS as COUNT_OF_GENERATIONS, Generation,
+        MAX_ENDPOINTS, MAX_FLOWS, MAX_NEXT_HOP_ENTRIES, MAX_NEXT_HOPS, MAX_PEERS, MAX_WORKLOADS,
+        Multipath, NextHop, Peer, TICK_SHIFT, Workload,
     },
     tables::Tables,
     trie::{self, CHUNK, CHUNKS, Line, Lines},
 };
+
+use crate::helpers;
 
 /// Lines that the agent writes by mapping them into its memory.
 type Chunk = btf_maps::Array<Line, { CHUNK as usize }, { BPF_F_MMAPABLE as usize }>;
@@ -36,6 +42,17 @@ static DEVICES: DevMapHash = DevMapHash::with_max_entries(MAX_WORKLOADS, 0);
 static PEERS: HashMap<Addr, Peer> = HashMap::with_max_entries(MAX_PEERS, 0);
 #[map]
 static CONFIG: Array<Config> = Array::with_max_entries(1, 0);
+#[map]
+static FLOWS: LruHashMap<FlowKey, Flow> = LruHashMap::with_max_entries(MAX_FLOWS, 0);
+#[map]
+static GENERATIONS: Array<u32> = Array::with_max_entries(COUNT_OF_GENERATIONS, 0);
+#[map]
+static NEW_FLOW: Array<Flow> = Array::with_max_entries(1, 0);
+
+/// Whether the kernel has `bpf_ktime_get_coarse_ns`, as 5.11 and later do: set by the loader. A
+/// constant for the verifier, which drops the branch.
+#[unsafe(no_mangle)]
+static KNOWS_COARSE_CLOCK: Global<u8> = Global::new(1);
 
 /// The maps of this object.
 pub struct Maps;
@@ -56,6 +73,11 @@ impl Tables for Maps {
             0 => None,
             route => next_hop(route - 1),
         }
+    }
+
+    #[inline(always)]
+    fn next_hop(&self, number: u16) -> Option<&NextHop> {
+        next_hop(number.into())
     }
 
     #[inline(always)]
@@ -86,6 +108,44 @@ impl Tables for Maps {
     fn peer(&self, address: Addr) -> Option<&Peer> {
         // SAFETY: as in `endpoint`.
         unsafe { PEERS.get(address) }
+    }
+
+    #[inline(always)]
+    fn flow(&self, key: FlowKey) -> Option<impl Deref<Target = Flow> + use<'_>> {
+        // SAFETY: a flow is made of atomic words. Its entry may become another's while a program
+        // looks at it: what is then written is, at the worst, that the other was verified just now.
+        unsafe { FLOWS.get(key) }
+    }
+
+    #[inline(always)]
+    fn flow_or_new(&self, key: FlowKey) -> Option<impl Deref<Target = Flow> + use<'_>> {
+        // SAFETY: as in `flow`.
+        if let Some(flow) = unsafe { FLOWS.get(key) } {
+            return Some(flow);
+        }
+        let new = NEW_FLOW.get(0)?;
+        // Another CPU may have been first.
+        let _ = FLOWS.insert(key, new, u64::from(BPF_NOEXIST));
+        // SAFETY: as in `flow`.
+        unsafe { FLOWS.get(key) }
+    }
+
+    #[inline(always)]
+    fn forget(&self, key: FlowKey) {
+        // There may be none.
+        let _ = FLOWS.remove(key);
+    }
+
+    #[inline(always)]
+    #[allow(clippy::cast_possible_truncation)] // modulo 2^16
+    fn generation(&self) -> u16 {
+        let count = |of: Generation| GENERATIONS.get(of as u32).copied().unwrap_or(0);
+        count(Generation::Agent).wrapping_add(count(Generation::Flush)) as u16
+    }
+
+    #[inline(always)]
+    fn now(&self) -> u64 {
+        helpers::monotonic_time(KNOWS_COARSE_CLOCK.load() != 0) >> TICK_SHIFT
     }
 }
 

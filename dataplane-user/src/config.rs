@@ -6,7 +6,9 @@
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    ops::RangeInclusive,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use dataplane_common::abi::MAX_GATEWAYS;
@@ -44,8 +46,10 @@ pub struct Config {
     /// The addresses proxy ARP answers for, at most [`MAX_GATEWAYS`]. Default: 169.254.1.1, the
     /// gateway that Calico gives to pods.
     pub gateways: Vec<Ipv4Addr>,
-    /// Which packets the BPF programs carry. Default: all.
+    /// Which packets the BPF programs carry. Default: those of established flows.
     pub acceleration: Acceleration,
+    /// After how long the stack sees a packet of an established flow again. Default: 2 s.
+    pub reverify: Duration,
     /// Whether pods may send IPIP and VXLAN themselves (Calico's `allowVXLANPacketsFromWorkloads`
     /// and `allowIPIPPacketsFromWorkloads`). Default: no.
     pub workload_tunnels: bool,
@@ -84,6 +88,7 @@ impl Config {
             uplinks: uplinks(raw.uplinks, &mut problems),
             gateways: gateways(raw.gateways, &mut problems),
             acceleration: acceleration(raw.acceleration, &mut problems),
+            reverify: reverify(raw.reverify, &mut problems),
             workload_tunnels: raw.workload_tunnels.unwrap_or(false),
             attach: attach(raw.attach, &mut problems),
             xdp: xdp(raw.xdp, &mut problems),
@@ -94,6 +99,12 @@ impl Config {
         };
         problems.into_result(file)?;
         Ok(config)
+    }
+
+    /// Whether netfilter is heeded.
+    #[must_use]
+    pub fn is_established(&self) -> bool {
+        self.acceleration == Acceleration::Established
     }
 }
 
@@ -112,6 +123,8 @@ impl WorkloadPatterns {
 /// Which packets the BPF programs carry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Acceleration {
+    /// Those of flows that the stack, and netfilter in it, has let through unchanged both ways.
+    Established,
     /// All that have a route, underneath netfilter.
     All,
 }
@@ -274,16 +287,28 @@ fn gateways(given: Option<Vec<Located<String>>>, problems: &mut Problems) -> Vec
 }
 
 fn acceleration(given: Option<Located<String>>, problems: &mut Problems) -> Acceleration {
-    if let Some(Located { value, line }) = given {
-        if value == "established" {
-            let text = "acceleration: established comes later: write all, or leave it out";
-            problems.at(line, text);
-        } else {
-            let word = scalar::word(&value, &[("all", ())]);
-            problems.keep(line, format!("acceleration '{value}'"), word);
-        }
-    }
-    Acceleration::All
+    let choices = [
+        ("established", Acceleration::Established),
+        ("all", Acceleration::All),
+    ];
+    given
+        .and_then(|Located { value, line }| {
+            let word = scalar::word(&value, &choices);
+            problems.keep(line, format!("acceleration '{value}'"), word)
+        })
+        .unwrap_or(Acceleration::Established)
+}
+
+fn reverify(given: Option<Located<String>>, problems: &mut Problems) -> Duration {
+    /// No more than a third of the shortest time that connection tracking keeps a flow for, 30 s for
+    /// UDP in one direction; and no less than what a few ticks of a kernel's clock are.
+    const REVERIFY: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(10);
+    given
+        .and_then(|Located { value, line }| {
+            let time = scalar::duration(&value, REVERIFY);
+            problems.keep(line, format!("reverify {value}"), time)
+        })
+        .unwrap_or(Duration::from_secs(2))
 }
 
 fn attach(given: Option<Located<String>>, problems: &mut Problems) -> Attach {
@@ -330,7 +355,7 @@ fn source(given: Option<RawSource>, config: &Path, problems: &mut Problems) -> S
 
 fn kernel_source(given: RawKernelSource, problems: &mut Problems) -> KernelSource {
     /// The least the kernel gives (`SOCK_MIN_RCVBUF`), and what a terabyte of memory would allow.
-    const BUFFER: std::ops::RangeInclusive<u64> = 2304..=1 << 30;
+    const BUFFER: RangeInclusive<u64> = 2304..=1 << 30;
     let only = given.only.unwrap_or_default().into_iter();
     let only = only.filter_map(|Located { value, line }| {
         problems.keep(line, format!("only {value}"), scalar::prefix(&value))
@@ -427,6 +452,7 @@ struct RawConfig {
     workloads: Option<Vec<Located<String>>>,
     gateways: Option<Vec<Located<String>>>,
     acceleration: Option<Located<String>>,
+    reverify: Option<Located<String>>,
     #[serde(rename = "workloadTunnels")]
     workload_tunnels: Option<bool>,
     attach: Option<Located<String>>,
@@ -528,7 +554,8 @@ mod tests {
             uplinks: Vec::new(),
             workloads: WorkloadPatterns(vec![WildMatch::new("cali*")]),
             gateways: vec![Ipv4Addr::new(169, 254, 1, 1)],
-            acceleration: Acceleration::All,
+            acceleration: Acceleration::Established,
+            reverify: Duration::from_secs(2),
             workload_tunnels: false,
             attach: Attach::Auto,
             xdp: Xdp::Auto,
@@ -576,7 +603,8 @@ mod tests {
             uplinks: vec!["eth0".to_owned(), "bond0.7".to_owned()],
             workloads: WorkloadPatterns(vec![WildMatch::new("cali*"), WildMatch::new("veth?")]),
             gateways: vec![Ipv4Addr::new(169, 254, 1, 1), Ipv4Addr::new(10, 0, 0, 1)],
-            acceleration: Acceleration::All,
+            acceleration: Acceleration::Established,
+            reverify: Duration::from_secs(2),
             workload_tunnels: false,
             attach: Attach::Clsact,
             xdp: Xdp::Off,

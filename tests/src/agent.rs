@@ -137,6 +137,7 @@ pub(crate) fn command(node: &Node, build: Build, arguments: &[&str]) -> Result<N
 pub(crate) fn config(node: &Node) -> String {
     format!(
         "node: {}\n\
+         acceleration: all\n\
          uplinks: [eth0]\n\
          source:\n  \
            file: {}\n\
@@ -152,6 +153,7 @@ pub(crate) fn config(node: &Node) -> String {
 fn mirror_config(node: &Node) -> String {
     format!(
         "node: {}\n\
+         acceleration: all\n\
          source: kernel\n\
          pins: {}\n",
         node.name(),

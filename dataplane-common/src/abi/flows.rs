@@ -4,11 +4,12 @@
 //! and written by itself, and each with the generation in its upper 16 bits: a mixture of what two
 //! have written is seen, and what was written before something changed says nothing any more.
 
-use core::sync::atomic::{AtomicU64, Ordering};
-
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use super::{Addr, Mac};
+use super::{
+    Addr, Mac,
+    word::{Number, Word},
+};
 
 /// A tick is 2^16 ns of `CLOCK_MONOTONIC`, 65.536 us: 48 bits of them are 584 years.
 pub const TICK_SHIFT: u32 = 16;
@@ -58,41 +59,6 @@ pub struct FlowKey {
     pub padding: [u8; 2],
 }
 
-/// A word of a [`Flow`]: the generation, and 48 bits. Zero is what nobody wrote.
-#[derive(Debug, Default)]
-#[repr(transparent)]
-pub struct Word(AtomicU64);
-
-impl Word {
-    const BITS: u32 = 48;
-
-    /// Writes it.
-    #[inline(always)]
-    pub fn set(&self, generation: u16, value: u64) {
-        let value = value & ((1 << Self::BITS) - 1);
-        self.0
-            .store(u64::from(generation) << Self::BITS | value, Ordering::Relaxed);
-    }
-
-    /// Its 48 bits, if they were written in this generation.
-    #[inline(always)]
-    #[must_use]
-    pub fn get(&self, generation: u16) -> Option<u64> {
-        let (of, value) = self.parts();
-        (of == generation && value != 0).then_some(value)
-    }
-
-    /// Its generation and 48 bits, for people to read.
-    #[inline(always)]
-    #[must_use]
-    pub fn parts(&self) -> (u16, u64) {
-        let word = self.0.load(Ordering::Relaxed);
-        #[allow(clippy::cast_possible_truncation)] // the upper 16 of 64 bits
-        let generation = (word >> Self::BITS) as u16;
-        (generation, word & ((1 << Self::BITS) - 1))
-    }
-}
-
 /// What is remembered of one direction of a flow: a line of a cache.
 #[derive(Debug, Default)]
 #[repr(C)]
@@ -114,8 +80,8 @@ pub struct Direction {
     pub host_mac: Word,
     /// Packets that were carried, of any generation: a plain number.
     pub packets: Number,
-    /// When one was last carried; in ticks.
-    pub carried: Word,
+    /// When the stack was first handed one of them; in ticks.
+    pub since: Word,
 }
 
 /// From a workload.
@@ -134,26 +100,6 @@ pub const WAY_OUT: u8 = 1;
 /// To a pod on this node.
 pub const WAY_IN: u8 = 2;
 
-/// A number that several CPUs count up without minding each other.
-#[derive(Debug, Default)]
-#[repr(transparent)]
-pub struct Number(AtomicU64);
-
-impl Number {
-    /// One more.
-    #[inline(always)]
-    pub fn increase(&self) {
-        self.0.store(self.get().wrapping_add(1), Ordering::Relaxed);
-    }
-
-    /// What was counted.
-    #[inline(always)]
-    #[must_use]
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
 /// What is remembered of a flow.
 #[derive(Debug, Default)]
 #[repr(C)]
@@ -170,7 +116,7 @@ const _: () = assert!(size_of::<Flow>() == FLOW_WORDS * size_of::<u64>());
 impl From<[u64; FLOW_WORDS]> for Flow {
     fn from(words: [u64; FLOW_WORDS]) -> Self {
         let direction = |at: usize| {
-            let word = |n: usize| Word(AtomicU64::new(words[at + n]));
+            let word = |n: usize| Word::from(words[at + n]);
             Direction {
                 entered: word(0),
                 verified: word(1),
@@ -178,8 +124,8 @@ impl From<[u64; FLOW_WORDS]> for Flow {
                 to: word(3),
                 mac: word(4),
                 host_mac: word(5),
-                packets: Number(AtomicU64::new(words[at + 6])),
-                carried: word(7),
+                packets: Number::from(words[at + 6]),
+                since: word(7),
             }
         };
         Self {

@@ -15,15 +15,17 @@ mod flows;
 #[cfg(feature = "aya")]
 mod pod;
 mod values;
+mod word;
 
 pub use flows::{
     ARRIVAL_DIRECT, ARRIVAL_IPIP, ARRIVAL_TAKEN_OUT, ARRIVAL_VXLAN, ARRIVAL_WORKLOAD, Asker,
-    Direction, FLOW_WORDS, Flow, FlowKey, GENERATIONS, Generation, Number, TICK_SHIFT, WAY_IN,
-    WAY_OUT, Word, mac_from_bits, mac_to_bits,
+    Direction, FLOW_WORDS, Flow, FlowKey, GENERATIONS, Generation, TICK_SHIFT, WAY_IN, WAY_OUT,
+    mac_from_bits, mac_to_bits,
 };
 pub use values::{
     Config, Counter, Endpoint, Multipath, NextHop, NextHopKind, Peer, WAYS, Workload, flags,
 };
+pub use word::{Number, Word};
 
 /// Version of everything in this module; part of the pin path, since pinned maps are reused
 /// without any check of their layout.
@@ -99,6 +101,8 @@ pub mod globals {
     /// Whether the kernel can be told that a packet has left its tunnel, by
     /// `BPF_F_ADJ_ROOM_DECAP_L4_UDP` and `_IPXIP4`, as 7.x can (`u8`, 0 or 1).
     pub const FORGETS_TUNNELS: &str = "FORGETS_TUNNELS";
+    /// Whether the kernel has `bpf_ktime_get_coarse_ns`, as 5.11 and later do (`u8`, 0 or 1).
+    pub const KNOWS_COARSE_CLOCK: &str = "KNOWS_COARSE_CLOCK";
 }
 
 /// Programs that are attached nowhere: the loader runs them to find out what the kernel can do.
@@ -108,6 +112,8 @@ pub mod probes {
     /// Puts a packet into each kind of tunnel after it came out of one, and returns 0 where the
     /// kernel could.
     pub const NEXT_TUNNEL: &str = "probe_next_tunnel";
+    /// Reads the coarse clock: a kernel that has none refuses it.
+    pub const COARSE_CLOCK: &str = "probe_coarse_clock";
 }
 
 /// Most next hops; one a peer and pool.

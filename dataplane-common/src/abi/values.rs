@@ -137,8 +137,7 @@ pub struct NextHop {
     pub source: Addr,
     /// The peer's VTEP: the inner destination of VXLAN.
     pub vtep_mac: Mac,
-    /// Of one that has many ways: its entry of [`super::maps::MULTIPATHS`], the number of the one
-    /// that this is itself. Else zero.
+    /// Which entry this is itself: of [`super::maps::MULTIPATHS`], too, where it has many ways.
     pub entry: u16,
 }
 
@@ -148,6 +147,19 @@ impl NextHop {
     #[must_use]
     pub const fn kind(&self) -> Option<NextHopKind> {
         NextHopKind::from_byte(self.kind)
+    }
+
+    /// Its number, of which [`Self::entry`] is one of two entries.
+    #[inline(always)]
+    #[must_use]
+    pub const fn number(&self) -> u16 {
+        self.entry >> 1
+    }
+
+    /// The same, whichever entry it is in.
+    #[must_use]
+    pub const fn anywhere(self) -> Self {
+        Self { entry: 0, ..self }
     }
 }
 

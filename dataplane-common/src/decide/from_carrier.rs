@@ -2,7 +2,7 @@
 //! unverified checksum, outer fragments), and whatever reaches the UDP port by another interface.
 //! And what the other programs let arrive there.
 
-use super::{Origin, TunnelKey, Verdict, from_stack::to_peer, tunnelled};
+use super::{Origin, TunnelKey, Verdict, established, from_stack::to_peer, tunnelled};
 use crate::{headers::ETHERTYPE_IPV4, packet::Packet, parse, reason::Reason, tables::Tables};
 
 /// Decides on a frame that arrived on the carrier. What a program let arrive is either what
@@ -15,17 +15,16 @@ pub fn from_carrier<'t, P: Packet, T: Tables>(
     origin: Origin,
 ) -> Verdict<'t> {
     match origin {
-        Origin::Program => to_peer(packet, tables).unwrap_or(Verdict::Leave(Reason::Accepted)),
+        Origin::Program => to_peer(packet, tables).unwrap_or(Reason::Accepted.into()),
         Origin::Tunnel(key) => {
             if is_cut_up_here(tables, key)
                 && let Ok(sent @ Verdict::Send(_)) = to_peer(packet, tables)
             {
                 return sent;
             }
-            let judged = judge(packet, tables, key);
-            Verdict::Leave(judged.map_or_else(|reason| reason, |()| Reason::Accepted))
+            judge(packet, tables, key).unwrap_or_else(Verdict::from)
         }
-        Origin::Foreign => Verdict::Leave(Reason::WrongNetwork),
+        Origin::Foreign => Reason::WrongNetwork.into(),
     }
 }
 
@@ -40,7 +39,11 @@ fn is_cut_up_here<T: Tables>(tables: &T, key: TunnelKey) -> bool {
 }
 
 #[inline(always)]
-fn judge<P: Packet, T: Tables>(packet: &P, tables: &T, key: TunnelKey) -> Result<(), Reason> {
+fn judge<'t, P: Packet, T: Tables>(
+    packet: &P,
+    tables: &T,
+    key: TunnelKey,
+) -> Result<Verdict<'t>, Reason> {
     // Nothing comes out of a tunnel before there is something to judge it by.
     let config = tables.config().ok_or(Reason::WrongNetwork)?;
     if key.vni != config.vni {
@@ -57,7 +60,11 @@ fn judge<P: Packet, T: Tables>(packet: &P, tables: &T, key: TunnelKey) -> Result
     }
     let inner = parse::ipv4(packet, parse::IP).map_err(|_| Reason::InnerMalformed)?;
     match tunnelled::check(packet, tables, config, key.remote, &inner, parse::IP) {
-        Ok(_) => Ok(()),
+        Ok(None) => Ok(Reason::Accepted.into()),
+        Ok(Some(_)) => {
+            let mark = established::entering(packet, tables, config, &inner);
+            Ok(Verdict::Leave(Reason::Accepted, mark))
+        }
         // Behind the carrier there is nobody else to judge it.
         Err(Reason::OwnerUnknown) => Err(Reason::ForeignSource),
         Err(reason) => Err(reason),

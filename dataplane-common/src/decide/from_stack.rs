@@ -21,12 +21,12 @@ pub fn from_stack<'t, P: Packet, T: Tables>(
     is_resolved: impl FnOnce(&NextHop) -> bool,
 ) -> Verdict<'t> {
     if origin != Origin::Program {
-        return Verdict::Leave(Reason::KernelEncap);
+        return Reason::KernelEncap.into();
     }
     match to_peer(packet, tables) {
         Ok(Verdict::Send(send)) if !is_resolved(send.next_hop) => detour(tables),
         Ok(verdict) => verdict,
-        Err(reason) => Verdict::Leave(reason),
+        Err(reason) => reason.into(),
     }
 }
 
@@ -34,7 +34,7 @@ pub fn from_stack<'t, P: Packet, T: Tables>(
 fn detour<'t, T: Tables>(tables: &T) -> Verdict<'t> {
     match tables.config() {
         Some(config) if config.carrier != 0 => Verdict::Detour,
-        _ => Verdict::Leave(Reason::NoCarrier),
+        _ => Reason::NoCarrier.into(),
     }
 }
 

@@ -1,11 +1,14 @@
 //! What the wire brings.
 
+use core::ops::Deref;
+
 use super::{
     Arrival, Decap, Verdict, deliver,
+    established::{From, Way, watch},
     open::{self, Opened},
 };
 use crate::{
-    abi::{Addr, Config, NextHop, NextHopKind},
+    abi::{Addr, Config, Flow, NextHop, NextHopKind},
     headers::ETHERTYPE_IPV4,
     packet::{Packet, Tunnel},
     parse::{self, Ipv4},
@@ -20,7 +23,7 @@ pub fn from_uplink<'t, P: Packet, T: Tables>(packet: &P, tables: &'t T) -> Verdi
         Some(tunnel) => taken_out(packet, tables, tunnel),
         None => decide(packet, tables),
     };
-    verdict.unwrap_or_else(Verdict::Leave)
+    verdict.unwrap_or_else(Verdict::from)
 }
 
 /// A packet that [`super::xdp_uplink`] has judged and taken out of its tunnel.
@@ -36,25 +39,30 @@ fn taken_out<'t, P: Packet, T: Tables>(
     if !packet.is_to_interface() {
         return Err(Reason::OtherHost);
     }
-    to_pod(packet, tables, tunnel).or_else(|reason| Ok(for_stack(config, None, reason)))
+    to_pod(packet, tables, config, tunnel).or_else(|reason| Ok(for_stack(config, None, reason)))
 }
+
+/// Without a carrier XDP takes out only what may be delivered: it has looked at the flow.
 
 #[inline(always)]
 fn to_pod<'t, P: Packet, T: Tables>(
     packet: &P,
     tables: &'t T,
+    config: &Config,
     tunnel: Tunnel,
 ) -> Result<Verdict<'t>, Reason> {
     let ip = parse::ipv4(packet, parse::IP)?;
+    let arrival = Arrival::TakenOut(tunnel);
+    let watch = watch(packet, tables, config, &ip, parse::IP);
+    if let Some(Way::In(endpoint)) = watch.way(tables, From::taken_out()) {
+        return deliver(packet, tables, &ip, parse::IP, endpoint, arrival);
+    }
     let endpoint = tables.endpoint(ip.destination).ok_or(Reason::ForHost)?;
-    deliver(
-        packet,
-        tables,
-        &ip,
-        parse::IP,
-        endpoint,
-        Arrival::TakenOut(tunnel),
-    )
+    let verdict = deliver(packet, tables, &ip, parse::IP, *endpoint, arrival)?;
+    if config.carrier == 0 {
+        return Ok(verdict);
+    }
+    Ok(watch.judge(tables, config, From::taken_out(), verdict))
 }
 
 #[inline(always)]
@@ -62,23 +70,17 @@ fn decide<'t, P: Packet, T: Tables>(packet: &P, tables: &'t T) -> Result<Verdict
     let ip = received(packet)?;
     let config = tables.config().ok_or(Reason::NoConfig)?;
     if ip.destination != config.node {
-        return direct(packet, tables, ip);
+        return direct(packet, tables, config, &ip);
     }
     // In two arms, so that in each of them every offset is a constant.
     match open::tunnel(packet, config, &ip)? {
         Tunnel::Ipip => {
             let opened = open::open(packet, tables, config, &ip, Tunnel::Ipip)?;
-            Ok(out_of_tunnel(packet, tables, config, &opened, Tunnel::Ipip))
+            Ok(out_of_tunnel(packet, tables, config, opened, Tunnel::Ipip))
         }
         Tunnel::Vxlan => {
             let opened = open::open(packet, tables, config, &ip, Tunnel::Vxlan)?;
-            Ok(out_of_tunnel(
-                packet,
-                tables,
-                config,
-                &opened,
-                Tunnel::Vxlan,
-            ))
+            Ok(out_of_tunnel(packet, tables, config, opened, Tunnel::Vxlan))
         }
     }
 }
@@ -101,15 +103,21 @@ pub(super) fn received<P: Packet>(packet: &P) -> Result<Ipv4, Reason> {
 fn direct<'t, P: Packet, T: Tables>(
     packet: &P,
     tables: &'t T,
-    ip: Ipv4,
+    config: &Config,
+    ip: &Ipv4,
 ) -> Result<Verdict<'t>, Reason> {
+    let watch = watch(packet, tables, config, ip, parse::IP);
+    if let Some(Way::In(endpoint)) = watch.way(tables, From::wire()) {
+        return deliver(packet, tables, ip, parse::IP, endpoint, Arrival::Direct);
+    }
     let endpoint = tables.endpoint(ip.destination).ok_or(Reason::NotForPod)?;
     // From where we would send the answer in the same way. What else routes to pods, a peer whose
     // mask makes it choose differently included, is for the stack and its reverse-path filter.
     if !is_direct(tables, ip.source) {
         return Err(Reason::SourceOutside);
     }
-    deliver(packet, tables, &ip, parse::IP, endpoint, Arrival::Direct)
+    let verdict = deliver(packet, tables, ip, parse::IP, *endpoint, Arrival::Direct)?;
+    Ok(watch.judge(tables, config, From::wire(), verdict))
 }
 
 /// Whether the route to `source` is a direct one. Of many ways the first tells: whoever gives a route
@@ -128,14 +136,15 @@ fn is_direct<T: Tables>(tables: &T, source: Addr) -> bool {
 #[inline(always)]
 fn out_of_tunnel<'t, P: Packet, T: Tables>(
     packet: &P,
-    tables: &T,
+    tables: &'t T,
     config: &Config,
-    opened: &Opened<'t>,
+    opened: Opened<impl Deref<Target = Flow>>,
     tunnel: Tunnel,
 ) -> Verdict<'t> {
+    let decap = opened.decap;
     opened
-        .to_pod(packet, tables, tunnel)
-        .unwrap_or_else(|reason| for_stack(config, Some(opened.decap), reason))
+        .to_pod(packet, tables, config, tunnel)
+        .unwrap_or_else(|reason| for_stack(config, Some(decap), reason))
 }
 
 /// What is wrong with a tunnel's packet is for the stack to treat, on the carrier. Without one it
@@ -143,8 +152,8 @@ fn out_of_tunnel<'t, P: Packet, T: Tables>(
 #[inline(always)]
 const fn for_stack<'t>(config: &Config, decap: Option<Decap>, reason: Reason) -> Verdict<'t> {
     if config.carrier == 0 {
-        Verdict::Leave(reason)
+        Verdict::Leave(reason, 0)
     } else {
-        Verdict::Inject(decap, reason)
+        Verdict::Inject(decap, reason, 0)
     }
 }

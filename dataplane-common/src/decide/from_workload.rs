@@ -1,6 +1,10 @@
 //! What a pod sends, on the host side of its veth.
 
-use super::{Arrival, Verdict, deliver, send, tunnelled};
+use super::{
+    Arrival, Verdict, deliver,
+    established::{From, Watch, Way, watch},
+    send, send_by, tunnelled,
+};
 use crate::{
     abi::{Addr, Config, NextHopKind, flags},
     arp,
@@ -18,7 +22,7 @@ pub fn from_workload<'t, P: Packet, T: Tables>(
     tables: &'t T,
     ifindex: u32,
 ) -> Verdict<'t> {
-    decide(packet, tables, ifindex).unwrap_or_else(Verdict::Leave)
+    decide(packet, tables, ifindex).unwrap_or_else(Verdict::from)
 }
 
 #[inline(always)]
@@ -30,12 +34,21 @@ fn decide<'t, P: Packet, T: Tables>(
     let config = tables.config().ok_or(Reason::NoConfig)?;
     match parse::ethertype(packet)? {
         ETHERTYPE_IPV4 => {
+            let ip = parse::ipv4(packet, parse::IP);
+            let from = From::workload(ifindex);
+            let watch = match &ip {
+                Ok(ip) => watch(packet, tables, config, ip, parse::IP),
+                Err(_) => Watch::NoFlow,
+            };
+            if let (Some(way), Ok(ip)) = (watch.way(tables, from), ip) {
+                parse::untagged(packet)?;
+                return again(packet, tables, config, ip, way);
+            }
             // Both before anything that would hand the packet to the stack, a VLAN tag included: of
             // a tag without a number the stack would take no notice.
             if !owns(tables, ifindex, parse::source(packet)?) {
                 return Err(Reason::SpoofedSource);
             }
-            let ip = parse::ipv4(packet, parse::IP);
             // Behind a masquerading node it would come from an address that the others trust.
             if config.flags & flags::WORKLOAD_TUNNELS == 0
                 && may_be_tunnel(packet, tables, config, ip)
@@ -43,7 +56,8 @@ fn decide<'t, P: Packet, T: Tables>(
                 return Err(Reason::WorkloadTunnel);
             }
             parse::untagged(packet)?;
-            forward(packet, tables, config, ifindex, ip?)
+            let verdict = forward(packet, tables, config, ifindex, ip?)?;
+            Ok(watch.judge(tables, config, from, verdict))
         }
         ETHERTYPE_ARP => {
             parse::untagged(packet)?;
@@ -89,6 +103,28 @@ fn may_be_tunnel<P: Packet, T: Tables>(
     }
 }
 
+/// Sends `ip` where packets of its flow have gone before.
+#[inline(always)]
+fn again<'t, P: Packet, T: Tables>(
+    packet: &P,
+    tables: &T,
+    config: &Config,
+    ip: Ipv4,
+    way: Way<'t>,
+) -> Result<Verdict<'t>, Reason> {
+    if !packet.is_to_interface() {
+        return Err(Reason::OtherHost);
+    }
+    match way {
+        Way::Out(next_hop) => {
+            ip.forwardable()?;
+            let ports = parse::ports(packet, &ip, parse::IP);
+            send_by(packet, config, ip, ports, next_hop, true)
+        }
+        Way::In(endpoint) => deliver(packet, tables, &ip, parse::IP, endpoint, Arrival::Local),
+    }
+}
+
 #[inline(always)]
 fn forward<'t, P: Packet, T: Tables>(
     packet: &P,
@@ -111,7 +147,7 @@ fn forward<'t, P: Packet, T: Tables>(
         if endpoint.ifindex == ifindex {
             return Err(Reason::Hairpin);
         }
-        return deliver(packet, tables, &ip, parse::IP, endpoint, Arrival::Local);
+        return deliver(packet, tables, &ip, parse::IP, *endpoint, Arrival::Local);
     }
     ip.forwardable()?;
     send(packet, tables, config, ip, next_hop, true)

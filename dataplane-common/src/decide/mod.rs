@@ -3,6 +3,7 @@
 //! Invariant: a packet is decided upon by its inner headers *before* anything is changed, so that
 //! leaving it to the stack untouched is always possible.
 
+mod established;
 mod from_carrier;
 mod from_stack;
 mod from_uplink;
@@ -11,6 +12,7 @@ mod open;
 mod tunnelled;
 mod xdp_uplink;
 
+pub use established::{to_uplink, to_workload};
 pub use from_carrier::from_carrier;
 pub use from_stack::from_stack;
 pub use from_uplink::from_uplink;
@@ -34,18 +36,19 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Verdict<'t> {
-    /// Nothing: it goes to the stack untouched or is dropped, as [`Reason::action`] says.
-    Leave(Reason),
+    /// Nothing: it goes to the stack untouched or is dropped, as [`Reason::action`] says. It bears this
+    /// [mark](crate::tuple::Tuple::mark), or 0 for none.
+    Leave(Reason, u16),
     /// Answer the ARP request with this address. Whether the asker's own is known already: if not,
     /// the stack gets the request too, and learns from it as it would have.
     AnswerArp(Mac, bool),
     /// Hand it to a local pod, out of the tunnel it came in.
-    Deliver(&'t Endpoint, Arrival),
+    Deliver(Endpoint, Arrival),
     /// Send it to another node.
     Send(Send<'t>),
     /// Take it out of its tunnel, if it is in one still, and hand it to the stack, on the carrier's
-    /// ingress.
-    Inject(Option<Decap>, Reason),
+    /// ingress, with this mark, or 0.
+    Inject(Option<Decap>, Reason, u16),
     /// Let it arrive on the carrier as it is, to be sent from there.
     Detour,
     /// Let the carrier, the kernel's device, encapsulate it for this next hop, with this
@@ -59,7 +62,7 @@ impl Verdict<'_> {
     #[must_use]
     pub const fn reason(&self) -> Reason {
         match self {
-            Self::Leave(reason) | Self::Inject(_, reason) => *reason,
+            Self::Leave(reason, _) | Self::Inject(_, reason, _) => *reason,
             Self::AnswerArp(..) => Reason::ArpAnswered,
             Self::Deliver(_, arrival) => arrival.reason(),
             Self::Send(send) => match send.encap {
@@ -70,6 +73,23 @@ impl Verdict<'_> {
             Self::Detour => Reason::Detour,
             Self::CarrierEncap(..) => Reason::KernelEncap,
         }
+    }
+
+    /// What the packet bears through the stack, or 0.
+    #[inline(always)]
+    #[must_use]
+    pub const fn mark(&self) -> u16 {
+        match self {
+            Self::Leave(_, mark) | Self::Inject(_, _, mark) => *mark,
+            _ => 0,
+        }
+    }
+}
+
+impl<'t> From<Reason> for Verdict<'t> {
+    #[inline(always)]
+    fn from(reason: Reason) -> Self {
+        Self::Leave(reason, 0)
     }
 }
 
@@ -140,6 +160,19 @@ fn send<'t, P: Packet, T: Tables>(
     } else {
         next_hop
     };
+    send_by(packet, config, ip, ports, next_hop, forwarded)
+}
+
+/// As [`send`], by a `next_hop` that is one way.
+#[inline(always)]
+fn send_by<'t, P: Packet>(
+    packet: &P,
+    config: &Config,
+    ip: Ipv4,
+    ports: [u8; 4],
+    next_hop: &'t NextHop,
+    forwarded: bool,
+) -> Result<Verdict<'t>, Reason> {
     let encap = match next_hop.kind().ok_or(Reason::NextHopUnset)? {
         // Of many ways, none has many.
         NextHopKind::Multipath => return Err(Reason::NextHopUnset),
@@ -181,7 +214,7 @@ fn deliver<'t, P: Packet, T: Tables>(
     tables: &T,
     ip: &Ipv4,
     offset: usize,
-    endpoint: &'t Endpoint,
+    endpoint: Endpoint,
     arrival: Arrival,
 ) -> Result<Verdict<'t>, Reason> {
     const UNRESOLVED: Mac = [0; 6];

@@ -1,10 +1,16 @@
 //! Opening what the wire brings in a tunnel.
 
+use core::ops::Deref;
+
 use network_types::{ip::Ipv4Hdr, udp::UdpHdr};
 
-use super::{Arrival, Decap, Verdict, deliver, tunnelled};
+use super::{
+    Arrival, Decap, Verdict, deliver,
+    established::{From, Watch, Way, watch},
+    tunnelled,
+};
 use crate::{
-    abi::{Config, Endpoint},
+    abi::{Config, Endpoint, Flow},
     ecn,
     headers::{
         ETHERNET_LEN, ETHERTYPE_IPV4, EthernetHeader, UDP_LEN, VXLAN_LEN, VxlanBytes, vxlan_header,
@@ -21,43 +27,52 @@ const VXLAN: usize = parse::TRANSPORT + UDP_LEN;
 const VXLAN_INNER_ETHERNET: usize = VXLAN + VXLAN_LEN;
 
 /// A tunnel packet, looked into and judged.
-pub(super) struct Opened<'t> {
+pub(super) struct Opened<F> {
     /// The inner header.
     pub(super) inner: Ipv4,
     /// The local pod it is for, or none where it is for this node itself.
-    pub(super) endpoint: Option<&'t Endpoint>,
+    pub(super) endpoint: Option<Endpoint>,
     /// How it is taken out.
     pub(super) decap: Decap,
+    /// Where it came from.
+    from: From,
+    /// What is known of its flow; nothing more to be asked, where its way is known.
+    watch: Option<Watch<F>>,
 }
 
-impl<'t> Opened<'t> {
+impl<F: Deref<Target = Flow>> Opened<F> {
     /// Straight to the local pod that it is for, out of `tunnel`.
     ///
     /// # Errors
     ///
     /// Why it is the stack's to treat.
     #[inline(always)]
-    pub(super) fn to_pod<P: Packet, T: Tables>(
-        &self,
+    pub(super) fn to_pod<'t, P: Packet, T: Tables>(
+        self,
         packet: &P,
-        tables: &T,
+        tables: &'t T,
+        config: &Config,
         tunnel: Tunnel,
     ) -> Result<Verdict<'t>, Reason> {
         let endpoint = self.endpoint.ok_or(Reason::ForHost)?;
-        deliver(
+        let verdict = deliver(
             packet,
             tables,
             &self.inner,
             inner_offset(tunnel),
             endpoint,
             Arrival::Tunnelled(self.decap),
-        )
+        )?;
+        Ok(match self.watch {
+            Some(watch) => watch.judge(tables, config, self.from, verdict),
+            None => verdict,
+        })
     }
 }
 
 /// Where the inner IP header begins.
 #[inline(always)]
-const fn inner_offset(tunnel: Tunnel) -> usize {
+pub(super) const fn inner_offset(tunnel: Tunnel) -> usize {
     match tunnel {
         Tunnel::Ipip => parse::TRANSPORT,
         Tunnel::Vxlan => VXLAN_INNER_ETHERNET + ETHERNET_LEN,
@@ -98,24 +113,67 @@ pub(super) fn open<'t, P: Packet, T: Tables>(
     config: &Config,
     outer: &Ipv4,
     tunnel: Tunnel,
-) -> Result<Opened<'t>, Reason> {
-    if tables.peer(outer.source).is_none() {
-        return Err(unknown_peer(config));
-    }
+) -> Result<Opened<impl Deref<Target = Flow> + use<'t, P, T>>, Reason> {
+    let from = From::tunnel(tunnel, outer.source);
     let offset = inner_offset(tunnel);
+    let inner = inner(packet, outer, offset);
+    let watch = match &inner {
+        Ok(inner) => watch(packet, tables, config, inner, offset),
+        Err(_) => Watch::NoFlow,
+    };
+    let (inner, endpoint, watch) = match (watch.way(tables, from), inner) {
+        (Some(Way::In(endpoint)), Ok(inner)) => (inner, Some(endpoint), None),
+        (_, inner) => {
+            if tables.peer(outer.source).is_none() {
+                return Err(unknown_peer(config));
+            }
+            let inner = inner?;
+            let endpoint = tunnelled::check(packet, tables, config, outer.source, &inner, offset)?;
+            (inner, endpoint.copied(), Some(watch))
+        }
+    };
+    let tos = ecn::decapsulate(outer.tos, inner.tos).ok_or(Reason::Congestion)?;
+    Ok(Opened {
+        inner,
+        endpoint,
+        decap: Decap { tunnel, tos },
+        from,
+        watch,
+    })
+}
+
+/// The inner header, at `offset`.
+#[inline(always)]
+fn inner<P: Packet>(packet: &P, outer: &Ipv4, offset: usize) -> Result<Ipv4, Reason> {
     let inner = parse::ipv4(packet, offset).map_err(|_| Reason::InnerMalformed)?;
     // The inner packet ends within the outer one, not only within the frame.
     let room = usize::from(outer.total_length) + ETHERNET_LEN;
     if offset + usize::from(inner.total_length) > room {
         return Err(Reason::InnerMalformed);
     }
-    let endpoint = tunnelled::check(packet, tables, config, outer.source, &inner, offset)?;
-    let tos = ecn::decapsulate(outer.tos, inner.tos).ok_or(Reason::Congestion)?;
-    Ok(Opened {
-        inner,
-        endpoint,
-        decap: Decap { tunnel, tos },
-    })
+    Ok(inner)
+}
+
+/// Which tunnel the kernel has put a packet into that leaves it, if any.
+#[inline(always)]
+pub(super) fn tunnel_out<P: Packet>(packet: &P, config: &Config) -> Result<Option<Tunnel>, Reason> {
+    if parse::ethertype(packet)? != ETHERTYPE_IPV4 {
+        return Err(Reason::NotIpv4);
+    }
+    let outer = parse::ipv4(packet, parse::IP)?;
+    match outer.protocol {
+        PROTOCOL_IPIP => {
+            readable(&outer)?;
+            Ok(Some(Tunnel::Ipip))
+        }
+        PROTOCOL_UDP if outer.source == config.node => {
+            readable(&outer)?;
+            let udp: &UdpHdr = packet.header(parse::TRANSPORT).ok_or(Reason::Malformed)?;
+            let is_vxlan = udp.dst == config.vxlan_port;
+            Ok(is_vxlan.then_some(Tunnel::Vxlan))
+        }
+        _ => Ok(None),
+    }
 }
 
 /// What a tunnel packet from an address that is no peer's is. Without a carrier the peers are those

@@ -4,13 +4,15 @@
 //! tunnel is left in the buffer. Whom they are delivered to is for [`super::from_uplink`], which
 //! sees them next.
 
+use core::ops::Deref;
+
 use super::{
-    Decap,
+    Decap, Verdict,
     from_uplink::received,
     open::{self, Opened},
 };
 use crate::{
-    abi::Config,
+    abi::{Config, Flow},
     packet::{Packet, Tunnel},
     reason::Reason,
     tables::Tables,
@@ -28,11 +30,11 @@ pub fn xdp_uplink<P: Packet, T: Tables>(packet: &P, tables: &T) -> Result<Decap,
     match open::tunnel(packet, config, &ip)? {
         Tunnel::Ipip => {
             let opened = open::open(packet, tables, config, &ip, Tunnel::Ipip)?;
-            out_of_tunnel(packet, tables, config, &opened, Tunnel::Ipip)
+            out_of_tunnel(packet, tables, config, opened, Tunnel::Ipip)
         }
         Tunnel::Vxlan => {
             let opened = open::open(packet, tables, config, &ip, Tunnel::Vxlan)?;
-            out_of_tunnel(packet, tables, config, &opened, Tunnel::Vxlan)
+            out_of_tunnel(packet, tables, config, opened, Tunnel::Vxlan)
         }
     }
 }
@@ -44,11 +46,14 @@ fn out_of_tunnel<P: Packet, T: Tables>(
     packet: &P,
     tables: &T,
     config: &Config,
-    opened: &Opened<'_>,
+    opened: Opened<impl Deref<Target = Flow>>,
     tunnel: Tunnel,
 ) -> Result<Decap, Reason> {
-    if config.carrier == 0 {
-        opened.to_pod(packet, tables, tunnel)?;
+    let decap = opened.decap;
+    if config.carrier == 0
+        && let Verdict::Leave(reason, _) = opened.to_pod(packet, tables, config, tunnel)?
+    {
+        return Err(reason);
     }
-    Ok(opened.decap)
+    Ok(decap)
 }

@@ -66,7 +66,7 @@ fn rewrite<P: Packet, T: Tables>(
 ) -> Result<Action, Reason> {
     let config = || tables.config().ok_or(Reason::NoConfig);
     match *verdict {
-        Verdict::Leave(reason) => Err(reason),
+        Verdict::Leave(reason, _) => Err(reason),
         Verdict::AnswerArp(mac, true) => {
             arp::answer(packet, mac)?;
             Ok(Action::Forward)
@@ -78,7 +78,7 @@ fn rewrite<P: Packet, T: Tables>(
             arp::put_back(packet, request)?;
             Ok(Action::Stack)
         }
-        Verdict::Deliver(endpoint, arrival) => {
+        Verdict::Deliver(ref endpoint, arrival) => {
             let decap = match arrival {
                 Arrival::Local | Arrival::Direct | Arrival::TakenOut(_) => None,
                 Arrival::Tunnelled(decap) => Some(decap),
@@ -90,7 +90,7 @@ fn rewrite<P: Packet, T: Tables>(
             rewrite::send(packet, config()?, &send)?;
             Ok(Action::Forward)
         }
-        Verdict::Inject(decap, _) => {
+        Verdict::Inject(decap, ..) => {
             rewrite::inject(packet, config()?, decap)?;
             Ok(Action::Forward)
         }

@@ -61,7 +61,7 @@ fn a_question_in_the_name_of_a_pod_elsewhere_on_the_node_is_the_stacks() {
     let other = pod(Mode::Vxlan, HERE, SECOND);
     for mac in [pod_mac(asker()), pod_mac(other)] {
         let verdict = verdict(&arp_frame(BROADCAST, &arp_question(mac, other, GATEWAY)));
-        assert_eq!(verdict, Verdict::Leave(Reason::ArpOther));
+        assert_eq!(verdict, Verdict::Leave(Reason::ArpOther, 0));
     }
     let nobody_yet = arp_question(pod_mac(asker()), pod(Mode::Vxlan, THERE, FIRST), GATEWAY);
     let verdict = verdict(&arp_frame(BROADCAST, &nobody_yet));
@@ -157,7 +157,7 @@ fn nothing_but_a_question_for_a_gateway_is_answered() {
         ),
     ] {
         let frame = arp_frame(BROADCAST, &arp);
-        assert_eq!(verdict(&frame), Verdict::Leave(Reason::ArpOther), "{what}");
+        assert_eq!(verdict(&frame), Verdict::Leave(Reason::ArpOther, 0), "{what}");
     }
 }
 
@@ -171,7 +171,7 @@ fn arp_for_other_networks_is_not_answered() {
         ("hardware addresses of 8 bytes", good().with(18, &[8])),
         ("protocol addresses of 16 bytes", good().with(19, &[16])),
     ] {
-        assert_eq!(verdict(&frame), Verdict::Leave(Reason::ArpOther), "{what}");
+        assert_eq!(verdict(&frame), Verdict::Leave(Reason::ArpOther, 0), "{what}");
     }
 }
 
@@ -185,7 +185,7 @@ fn a_question_that_is_cut_off_is_not_answered() {
             Reason::ArpOther
         };
         let frame = good.clone().truncated(length);
-        assert_eq!(verdict(&frame), Verdict::Leave(reason), "{length} bytes");
+        assert_eq!(verdict(&frame), Verdict::Leave(reason, 0), "{length} bytes");
     }
 }
 
@@ -194,17 +194,17 @@ fn a_question_that_cannot_be_answered_is_the_stacks() {
     let frame = arp_frame(BROADCAST, &question(GATEWAY));
 
     let elsewhere = Program::Workload(99).decide(&frame, &*TABLES);
-    assert_eq!(elsewhere, Verdict::Leave(Reason::ArpOther));
+    assert_eq!(elsewhere, Verdict::Leave(Reason::ArpOther, 0));
 
     let empty = MemoryTables::default();
     let unconfigured = Program::Workload(veth(asker())).decide(&frame, &empty);
-    assert_eq!(unconfigured, Verdict::Leave(Reason::NoConfig));
+    assert_eq!(unconfigured, Verdict::Leave(Reason::NoConfig, 0));
 
     let tagged = MemoryPacket {
         vlan_tag: true,
         ..frame
     };
-    assert_eq!(verdict(&tagged), Verdict::Leave(Reason::VlanTag));
+    assert_eq!(verdict(&tagged), Verdict::Leave(Reason::VlanTag, 0));
 }
 
 #[test]
@@ -214,7 +214,7 @@ fn the_wire_and_the_stack_are_not_answered() {
     for program in [Program::Uplink, Program::Stack] {
         assert_eq!(
             program.decide(&frame, &tables),
-            Verdict::Leave(Reason::NotIpv4)
+            Verdict::Leave(Reason::NotIpv4, 0)
         );
     }
 }

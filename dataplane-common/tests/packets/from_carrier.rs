@@ -26,7 +26,7 @@ const KEY: TunnelKey = TunnelKey {
 
 fn judged_by(key: TunnelKey, frame: &MemoryPacket) -> Reason {
     match Program::Carrier(Origin::Tunnel(key)).decide(frame, &*TABLES) {
-        Verdict::Leave(reason) => reason,
+        Verdict::Leave(reason, 0) => reason,
         other => panic!("not left: {other:?}"),
     }
 }
@@ -52,7 +52,7 @@ fn what_from_uplink_injected_is_accepted_unseen() {
         for tables in [&*TABLES, &MemoryTables::default()] {
             assert_eq!(
                 Program::Carrier(Origin::Program).decide(&frame, tables),
-                Verdict::Leave(Reason::Accepted)
+                Verdict::Leave(Reason::Accepted, 0)
             );
         }
     }
@@ -108,14 +108,14 @@ fn what_the_carrier_has_cut_up_goes_where_it_was_to_go() {
     assert_eq!(reason(from_a_peer, Mode::Ipip), Reason::ForeignSource);
     let nowhere = Ip::new(from, NOWHERE).frame();
     let verdict = Program::Carrier(Origin::Tunnel(back)).decide(&nowhere, &*TABLES);
-    assert_eq!(verdict, Verdict::Leave(Reason::UnknownPeer));
+    assert_eq!(verdict, Verdict::Leave(Reason::UnknownPeer, 0));
 }
 
 #[test]
 fn nothing_comes_out_of_a_tunnel_before_there_is_something_to_judge_it_by() {
     let empty = MemoryTables::default();
     let verdict = Program::Carrier(Origin::Tunnel(KEY)).decide(&good().frame(), &empty);
-    assert_eq!(verdict, Verdict::Leave(Reason::WrongNetwork));
+    assert_eq!(verdict, Verdict::Leave(Reason::WrongNetwork, 0));
 }
 
 #[test]
@@ -198,5 +198,5 @@ fn frames_that_cannot_be_judged_are_dropped() {
 #[test]
 fn what_came_out_of_another_kind_of_tunnel_is_dropped() {
     let verdict = Program::Carrier(Origin::Foreign).decide(&good().frame(), &*TABLES);
-    assert_eq!(verdict, Verdict::Leave(Reason::WrongNetwork));
+    assert_eq!(verdict, Verdict::Leave(Reason::WrongNetwork, 0));
 }

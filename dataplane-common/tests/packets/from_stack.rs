@@ -106,12 +106,12 @@ fn what_has_no_remote_way_is_left() {
         ("itself", tunnel_address(HERE), Reason::LocalAddress),
     ] {
         let frame = Ip::new(tunnel_address(HERE), destination).frame();
-        assert_eq!(verdict(&frame), Verdict::Leave(reason), "{what}");
+        assert_eq!(verdict(&frame), Verdict::Leave(reason, 0), "{what}");
     }
     let other = frame_of(0x86dd, &out(Mode::Vxlan).packet());
-    assert_eq!(verdict(&other), Verdict::Leave(Reason::NotIpv4));
+    assert_eq!(verdict(&other), Verdict::Leave(Reason::NotIpv4, 0));
     let long = out(Mode::Vxlan).frame().with_ip(IP, 2, &[0, 37]);
-    assert_eq!(verdict(&long), Verdict::Leave(Reason::Malformed));
+    assert_eq!(verdict(&long), Verdict::Leave(Reason::Malformed, 0));
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn without_a_configuration_every_packet_is_left() {
         for tables in [&routes_only, &MemoryTables::default()] {
             assert_eq!(
                 Program::Stack.decide(&out(mode).frame(), tables),
-                Verdict::Leave(Reason::NoConfig),
+                Verdict::Leave(Reason::NoConfig, 0),
                 "{mode:?}"
             );
         }
@@ -138,7 +138,7 @@ fn the_longest_packet_that_fits_is_sent_and_one_byte_more_is_not() {
         assert_eq!(verdict(&of_length(mode.mtu())).reason(), mode.sent());
         assert_eq!(
             verdict(&of_length(mode.mtu() + 1)),
-            Verdict::Leave(Reason::TooBig)
+            Verdict::Leave(Reason::TooBig, 0)
         );
     }
 }
@@ -155,7 +155,7 @@ fn of_a_segmented_packet_each_segment_has_to_fit() {
             let fits = frame.clone().of_segments(room);
             assert_eq!(verdict(&fits).reason(), mode.sent());
             let too_big = frame.of_segments(room + 1);
-            assert_eq!(verdict(&too_big), Verdict::Leave(Reason::TooBig));
+            assert_eq!(verdict(&too_big), Verdict::Leave(Reason::TooBig, 0));
         }
     }
 }
@@ -242,7 +242,7 @@ fn what_a_program_has_directed_is_the_carriers_own_to_encapsulate() {
             let frame = out(Mode::Vxlan).frame();
             assert_eq!(
                 decide::from_stack(&frame, &*TABLES, origin, |_| resolved),
-                Verdict::Leave(Reason::KernelEncap)
+                Verdict::Leave(Reason::KernelEncap, 0)
             );
         }
     }

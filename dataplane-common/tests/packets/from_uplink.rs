@@ -23,7 +23,7 @@ fn verdict(frame: &MemoryPacket) -> Verdict<'static> {
 
 #[track_caller]
 fn assert_left(what: &str, frame: &MemoryPacket, reason: Reason) {
-    assert_eq!(verdict(frame), Verdict::Leave(reason), "{what}");
+    assert_eq!(verdict(frame), Verdict::Leave(reason, 0), "{what}");
 }
 
 /// From the first pod there to the first pod here: the packet that each test varies.
@@ -67,7 +67,7 @@ fn delivered(endpoint: &Endpoint, tunnel: Tunnel, tos: u8) -> Verdict<'_> {
 }
 
 fn injected(tunnel: Tunnel, tos: u8, reason: Reason) -> Verdict<'static> {
-    Verdict::Inject(Some(Decap { tunnel, tos }), reason)
+    Verdict::Inject(Some(Decap { tunnel, tos }), reason, 0)
 }
 
 mod direct {
@@ -183,7 +183,7 @@ mod direct {
             ..TABLES.clone()
         };
         let verdict_of_gone = Program::Uplink.decide(&frame(), &tables);
-        assert_eq!(verdict_of_gone, Verdict::Leave(Reason::InterfaceGone));
+        assert_eq!(verdict_of_gone, Verdict::Leave(Reason::InterfaceGone, 0));
         let fits = direct().of_length(POD_MTU).frame();
         assert_eq!(verdict(&fits).reason(), Reason::ReceivedDirect);
         let padded = direct().frame().padded(10);
@@ -229,7 +229,7 @@ fn frames_that_are_not_plain_ipv4_for_this_host_are_left_alone() {
         assert_left("to another", &to_another, Reason::OtherHost);
         let empty = MemoryTables::default();
         let verdict = Program::Uplink.decide(&frame, &empty);
-        assert_eq!(verdict, Verdict::Leave(Reason::NoConfig));
+        assert_eq!(verdict, Verdict::Leave(Reason::NoConfig, 0));
     }
 }
 
@@ -493,7 +493,7 @@ fn congestion_on_the_way_is_told_to_the_pod() {
                 let to = endpoint(pod(Mode::Vxlan, HERE, FIRST));
                 let expected = match expected {
                     Some(ecn) => delivered(&to, tunnel, DSCP | ecn),
-                    None => Verdict::Leave(Reason::Congestion),
+                    None => Verdict::Leave(Reason::Congestion, 0),
                 };
                 let frame = tunnelled_by(tunnel, outer, &inner);
                 assert_eq!(verdict(&frame), expected, "{inner_ecn} in {outer_ecn}");

@@ -46,7 +46,7 @@ fn verdict(frame: &MemoryPacket) -> Verdict<'static> {
 
 #[track_caller]
 fn assert_left(what: &str, frame: &MemoryPacket, reason: Reason) {
-    assert_eq!(verdict(frame), Verdict::Leave(reason), "{what}");
+    assert_eq!(verdict(frame), Verdict::Leave(reason, 0), "{what}");
 }
 
 /// A way that packets of pods take, beneath the stack.
@@ -209,7 +209,7 @@ fn a_source_that_is_not_the_pods_own_is_dropped_whatever_else_the_packet_is() {
             let verdict = Program::Workload(veth(own)).decide(&frame, &*TABLES);
             assert_eq!(
                 verdict,
-                Verdict::Leave(Reason::SpoofedSource),
+                Verdict::Leave(Reason::SpoofedSource, 0),
                 "from {source:?}, {what}"
             );
         }
@@ -222,7 +222,7 @@ fn a_pods_source_is_its_own_on_its_own_interface_only() {
     for ifindex in [0, 1, veth(pod(Mode::Ipip, HERE, SECOND))] {
         assert_eq!(
             Program::Workload(ifindex).decide(&frame, &*TABLES),
-            Verdict::Leave(Reason::SpoofedSource)
+            Verdict::Leave(Reason::SpoofedSource, 0)
         );
     }
 }
@@ -300,7 +300,7 @@ fn a_next_hop_that_nobody_wrote_is_the_stacks() {
         tables.routes.insert((24, pod(Mode::Ipip, THERE, 0)), unset);
         assert_eq!(
             verdict_by(&out(Mode::Ipip).frame(), &tables),
-            Verdict::Leave(Reason::NextHopUnset)
+            Verdict::Leave(Reason::NextHopUnset, 0)
         );
     }
 }
@@ -315,7 +315,7 @@ fn without_a_configuration_every_packet_is_the_stacks() {
         for tables in [&routes_only, &MemoryTables::default()] {
             assert_eq!(
                 verdict_by(&way.ip.frame(), tables),
-                Verdict::Leave(Reason::NoConfig),
+                Verdict::Leave(Reason::NoConfig, 0),
                 "{}",
                 way.name
             );
@@ -532,7 +532,7 @@ fn outer_checksums_leave_vxlan_to_the_kernels_device() {
     for mode in Mode::ALL {
         let verdict = verdict_by(&out(mode).frame(), &tables);
         if mode == Mode::Vxlan {
-            assert_eq!(verdict, Verdict::Leave(Reason::KernelEncap));
+            assert_eq!(verdict, Verdict::Leave(Reason::KernelEncap, 0));
         } else {
             assert_eq!(verdict.reason(), mode.sent());
         }
@@ -582,7 +582,7 @@ fn pods_send_no_tunnels_unless_they_may() {
             let verdict = verdict_by(&frame, &permissive);
             assert_ne!(verdict.reason(), Reason::WorkloadTunnel, "{what}");
             assert!(
-                matches!(verdict, Verdict::Leave(_) | Verdict::Send(_)),
+                matches!(verdict, Verdict::Leave(..) | Verdict::Send(_)),
                 "never opened here: {verdict:?}"
             );
         }

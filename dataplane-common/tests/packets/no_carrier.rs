@@ -82,13 +82,13 @@ fn what_the_stack_treats_stays_in_its_tunnel() {
         for (frame, reason) in for_stack(tunnel) {
             let injected = Program::Uplink.decide(&frame, &*TABLES);
             assert!(
-                matches!(injected, Verdict::Inject(Some(_), _)),
+                matches!(injected, Verdict::Inject(Some(_), ..)),
                 "{reason:?}"
             );
             assert_eq!(injected.reason(), reason);
 
             let verdict = Program::Uplink.decide(&frame, &*BARE);
-            assert_eq!(verdict, Verdict::Leave(reason));
+            assert_eq!(verdict, Verdict::Leave(reason, 0));
             let mut left = frame.clone();
             let outcome = carry_out(&mut left, &*BARE, &verdict);
             assert_eq!((outcome.action, outcome.reason), (Action::Stack, reason));
@@ -120,7 +120,7 @@ fn what_is_not_known_is_left_and_what_is_known_to_be_forged_is_dropped() {
             ),
         ] {
             let verdict = Program::Uplink.decide(frame, tables);
-            assert_eq!(verdict, Verdict::Leave(reason));
+            assert_eq!(verdict, Verdict::Leave(reason, 0));
             assert_eq!(decide::xdp_uplink(frame, tables), Err(reason));
         }
         let with_carrier = MemoryTables {
@@ -128,7 +128,7 @@ fn what_is_not_known_is_left_and_what_is_known_to_be_forged_is_dropped() {
             ..unlisted
         };
         let verdict = Program::Uplink.decide(&tunnelled(tunnel, &to_pod()), &with_carrier);
-        assert_eq!(verdict, Verdict::Leave(Reason::UnknownPeer));
+        assert_eq!(verdict, Verdict::Leave(Reason::UnknownPeer, 0));
     }
     assert_eq!(Reason::UnlistedPeer.action(), Action::Stack);
 }
@@ -166,7 +166,7 @@ fn what_xdp_opened_in_vain_goes_to_the_stack_as_it_then_is() {
         opened.taken_out_of = Some(tunnel);
         for (tables, reason) in [(&gone, Reason::ForHost), (&smaller, Reason::TooBig)] {
             let verdict = Program::Uplink.decide(&opened, tables);
-            assert_eq!(verdict, Verdict::Leave(reason));
+            assert_eq!(verdict, Verdict::Leave(reason, 0));
         }
     }
 }
@@ -203,7 +203,7 @@ fn nothing_is_handed_to_a_carrier() {
 fn what_would_wait_on_the_carrier_is_left() {
     let frame = Ip::new(tunnel_address(HERE), pod(Mode::Vxlan, THERE, FIRST)).frame();
     let verdict = Program::StackUnresolved.decide(&frame, &*BARE);
-    assert_eq!(verdict, Verdict::Leave(Reason::NoCarrier));
+    assert_eq!(verdict, Verdict::Leave(Reason::NoCarrier, 0));
     let verdict = Program::Stack.decide(&frame, &*BARE);
     assert_eq!(verdict.reason(), Reason::SentVxlan);
 }
@@ -214,7 +214,7 @@ fn outer_checksums_are_the_kernels_devices_to_compute() {
     let from = pod(Mode::Vxlan, HERE, FIRST);
     let frame = Ip::new(from, pod(Mode::Vxlan, THERE, FIRST)).frame();
     let verdict = Program::Workload(veth(from)).decide(&frame, &tables);
-    assert_eq!(verdict, Verdict::Leave(Reason::KernelEncap));
+    assert_eq!(verdict, Verdict::Leave(Reason::KernelEncap, 0));
 }
 
 #[test]
@@ -226,7 +226,7 @@ fn what_is_forged_is_dropped_all_the_same() {
     for tunnel in TUNNELS {
         let frame = tunnelled(tunnel, &foreign);
         let verdict = Program::Uplink.decide(&frame, &*BARE);
-        assert_eq!(verdict, Verdict::Leave(Reason::ForeignSource));
+        assert_eq!(verdict, Verdict::Leave(Reason::ForeignSource, 0));
         let found = decide::xdp_uplink(&frame, &*BARE);
         assert_eq!(found, Err(Reason::ForeignSource));
     }

@@ -30,7 +30,7 @@ fn out(mode: Mode) -> Ip {
 fn run(program: Program, frame: &MemoryPacket) -> Vec<u8> {
     let mut frame = frame.clone();
     let verdict = program.decide(&frame, &*TABLES);
-    assert!(!matches!(verdict, Verdict::Leave(_)), "{verdict:?}");
+    assert!(!matches!(verdict, Verdict::Leave(..)), "{verdict:?}");
     carry_out(&mut frame, &*TABLES, &verdict);
     frame.bytes
 }
@@ -497,7 +497,7 @@ fn a_packet_that_gets_no_room_is_left_as_it_was() {
                 Verdict::Deliver(&to, Arrival::Tunnelled(decap)),
                 incoming.clone(),
             ),
-            (Verdict::Inject(Some(decap), Reason::ForHost), incoming),
+            (Verdict::Inject(Some(decap), Reason::ForHost, 0), incoming),
         ] {
             let mut cramped = MemoryPacket {
                 makes_room: false,

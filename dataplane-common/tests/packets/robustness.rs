@@ -145,7 +145,7 @@ pub fn samples() -> Vec<Sample> {
 /// and within the frame.
 fn run(program: Program, frame: &MemoryPacket, what: &dyn Fn() -> String) -> Verdict<'static> {
     let verdict = program.decide(frame, &*TABLES);
-    if let Verdict::Leave(_) = verdict {
+    if let Verdict::Leave(..) = verdict {
         return verdict;
     }
     let mut after = frame.clone();
@@ -179,7 +179,7 @@ fn a_truncated_frame_is_never_carried_on() {
             for program in sample.programs() {
                 let what = || format!("{}, {length} bytes, {program:?}", sample.name);
                 let verdict = run(program, &frame, &what);
-                assert!(matches!(verdict, Verdict::Leave(_)), "{}", what());
+                assert!(matches!(verdict, Verdict::Leave(..)), "{}", what());
             }
         }
     }
@@ -198,7 +198,7 @@ fn what_stands_in_the_padding_is_never_read_for_the_packet() {
                     let what = || format!("{}, {length} bytes, {program:?}", sample.name);
                     let verdict = run(program, &frame, &what);
                     if sample.headers.len() == 2 && at == IP {
-                        assert!(matches!(verdict, Verdict::Leave(_)), "{}", what());
+                        assert!(matches!(verdict, Verdict::Leave(..)), "{}", what());
                     }
                     if let Verdict::Send(send) = verdict {
                         assert_eq!(send.ip.total_length, u16::from(length));
@@ -294,7 +294,7 @@ fn random_bytes_are_never_carried_on() {
             Program::Stack,
         ] {
             let verdict = program.decide(&frame, &*TABLES);
-            assert!(matches!(verdict, Verdict::Leave(_)), "{verdict:?}");
+            assert!(matches!(verdict, Verdict::Leave(..)), "{verdict:?}");
             assert_ne!(verdict.reason(), Reason::Accepted);
         }
     }

@@ -97,7 +97,7 @@ fn all_fragments_of_a_packet_take_one_way() {
         let peers = pieces.map(|piece| {
             let program = Program::Workload(veth(pod(Mode::Vxlan, HERE, FIRST)));
             let by_pod = program.decide(&piece.frame(), &tables);
-            assert_eq!(by_pod, Verdict::Leave(Reason::Fragment));
+            assert_eq!(by_pod, Verdict::Leave(Reason::Fragment, 0));
             match Program::Stack.decide(&piece.frame(), &tables) {
                 Verdict::Send(send) => send.next_hop.peer,
                 other => panic!("not sent: {other:?}"),
@@ -138,14 +138,14 @@ fn a_way_that_is_unset_or_has_many_itself_is_the_stacks() {
         let program = Program::Workload(veth(pod(Mode::Ipip, HERE, FIRST)));
         assert_eq!(
             program.decide(&from_pod(Mode::Ipip).frame(), &tables),
-            Verdict::Leave(Reason::NextHopUnset),
+            Verdict::Leave(Reason::NextHopUnset, 0),
             "{kind}"
         );
     }
     let tables = with_ways(&[of_kind(NextHopKind::Blackhole as u8)]);
     let program = Program::Workload(veth(pod(Mode::Ipip, HERE, FIRST)));
     let verdict = program.decide(&from_pod(Mode::Ipip).frame(), &tables);
-    assert_eq!(verdict, Verdict::Leave(Reason::Blackhole));
+    assert_eq!(verdict, Verdict::Leave(Reason::Blackhole, 0));
 }
 
 /// Of a route with many ways the first tells.
@@ -204,7 +204,7 @@ mod of_the_inner_source {
                 tables.config = tables.config.map(|config| Config { carrier, ..config });
                 for frame in frames() {
                     let verdict = Program::Uplink.decide(&frame, &tables);
-                    assert_eq!(verdict, Verdict::Leave(Reason::OwnerUnknown));
+                    assert_eq!(verdict, Verdict::Leave(Reason::OwnerUnknown, 0));
                     let found = decide::xdp_uplink(&frame, &tables);
                     assert_eq!(found, Err(Reason::OwnerUnknown));
                 }
@@ -224,7 +224,7 @@ mod of_the_inner_source {
             let program = Program::Carrier(Origin::Tunnel(key));
             assert_eq!(
                 program.decide(&inner().frame(), &tables),
-                Verdict::Leave(Reason::ForeignSource)
+                Verdict::Leave(Reason::ForeignSource, 0)
             );
         }
     }

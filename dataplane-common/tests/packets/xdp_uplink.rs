@@ -102,7 +102,7 @@ mod taken_out {
         let marked = verdict(&frame());
         assert_eq!(marked.reason(), Reason::ReceivedVxlan);
         let unmarked = verdict(&inner().frame());
-        assert_eq!(unmarked, Verdict::Leave(Reason::SourceOutside));
+        assert_eq!(unmarked, Verdict::Leave(Reason::SourceOutside, 0));
     }
 
     /// A device takes a tag off before XDP sees the frame.
@@ -110,14 +110,14 @@ mod taken_out {
     fn on_a_vlan_it_is_dropped() {
         let mut frame = frame();
         frame.vlan_tag = true;
-        assert_eq!(verdict(&frame), Verdict::Leave(Reason::NotInner));
+        assert_eq!(verdict(&frame), Verdict::Leave(Reason::NotInner, 0));
     }
 
     #[test]
     fn for_another_station_it_is_left_to_the_stack_which_drops_it() {
         let mut frame = frame();
         frame.to_interface = false;
-        assert_eq!(verdict(&frame), Verdict::Leave(Reason::OtherHost));
+        assert_eq!(verdict(&frame), Verdict::Leave(Reason::OtherHost, 0));
     }
 
     #[test]
@@ -128,12 +128,12 @@ mod taken_out {
             frame
         };
         assert_eq!(verdict(&tcp(1000)).reason(), Reason::ReceivedVxlan);
-        let too_big = Verdict::Inject(None, Reason::TooBig);
+        let too_big = Verdict::Inject(None, Reason::TooBig, 0);
         assert_eq!(verdict(&tcp(1450)), too_big);
         // An aggregate may be longer than its length field can say.
         let mut big = tcp(1000);
         big.bytes[16..18].fill(0);
-        assert_eq!(verdict(&big), Verdict::Inject(None, Reason::BigTcp));
+        assert_eq!(verdict(&big), Verdict::Inject(None, Reason::BigTcp, 0));
     }
 }
 

@@ -163,6 +163,7 @@ impl Agent {
     /// The carrier, with its index, is to be taken up if it is given.
     async fn apply(&mut self, plan: &Plan, carrier: Option<(CarrierSpec, u32)>) -> Result<()> {
         let tables = self.reconciler.apply(&plan.tables);
+        let renewed = self.reconciler.renew();
         self.metrics.routes(self.reconciler.routes());
         for (map, entries, most) in self.reconciler.fill() {
             self.metrics.map_fill(map, entries, most);
@@ -180,6 +181,7 @@ impl Agent {
         self.report(&plan.left_out);
 
         let mut changes = tables?;
+        renewed?;
         programs?;
         self.metrics.attached(&plan.attachments);
         raised?;

@@ -91,6 +91,7 @@ impl Agent {
         loop {
             let begun = Instant::now();
             let outcome = self.synchronize(news).await;
+            let outcome = self.reconciler.renew().and(outcome);
             self.metrics.applied(begun.elapsed());
             let retry = outcome.is_err().then(|| Instant::now() + RETRY);
             if let Some(heard) = heard.take_if(|_| retry.is_none()) {
@@ -133,6 +134,7 @@ impl Agent {
             changes += self.reconciler.write_tables(&mirrored.tables)?;
         }
         let routes = self.write_routes(&wanted, dirty.every_prefix);
+        self.reconciler.renew()?;
         // With the routes in place: until then another version's programs go by its own.
         let programs = match &mirrored {
             Some(mirrored) => self.attach(mirrored).await,

@@ -48,7 +48,7 @@ pub(super) const fn side(hook: Hook) -> TcAttachType {
         Hook::FromWorkload | Hook::FromUplink | Hook::FromCarrier | Hook::XdpUplink => {
             TcAttachType::Ingress
         }
-        Hook::FromStack => TcAttachType::Egress,
+        Hook::FromStack | Hook::ToWorkload | Hook::ToUplink => TcAttachType::Egress,
     }
 }
 

@@ -27,6 +27,8 @@ pub(super) struct Abilities {
     pub(super) knows_inner_ethernet: bool,
     /// Whether the kernel can be told that a packet has left its tunnel (7.x).
     pub(super) forgets_tunnels: bool,
+    /// Whether there is `bpf_ktime_get_coarse_ns` (5.11 and later).
+    pub(super) knows_coarse_clock: bool,
 }
 
 /// Loads the object, with maps of its own as small as can be, and runs what is there to be tried.
@@ -41,6 +43,7 @@ pub(super) fn abilities(object: &[u8]) -> Result<Abilities> {
     let abilities = Abilities {
         knows_inner_ethernet: run(&mut ebpf, probes::VXLAN_ROOM)? == 0,
         forgets_tunnels: run(&mut ebpf, probes::NEXT_TUNNEL)? == 0,
+        knows_coarse_clock: program(&mut ebpf, probes::COARSE_CLOCK)?.load().is_ok(),
     };
     if !abilities.knows_inner_ethernet {
         debug!("no BPF_F_ADJ_ROOM_ENCAP_L2_ETH here: VXLAN is segmented in software");
@@ -48,16 +51,15 @@ pub(super) fn abilities(object: &[u8]) -> Result<Abilities> {
     if !abilities.forgets_tunnels {
         debug!("no BPF_F_ADJ_ROOM_DECAP_L4_UDP here: what goes from tunnel to tunnel is cut up");
     }
+    if !abilities.knows_coarse_clock {
+        debug!("no bpf_ktime_get_coarse_ns here: flows are timed by the finer clock");
+    }
     Ok(abilities)
 }
 
 /// Loads one program, and returns what it returns.
 fn run(ebpf: &mut Ebpf, name: &str) -> Result<u32> {
-    let program: &mut SchedClassifier = ebpf
-        .program_mut(name)
-        .with_context(|| format!("the BPF object has no program {name}"))?
-        .try_into()
-        .with_context(|| format!("the BPF program {name} is not a TC classifier"))?;
+    let program = program(ebpf, name)?;
     program
         .load()
         .with_context(|| format!("the kernel refused the BPF program {name}"))?;
@@ -68,4 +70,11 @@ fn run(ebpf: &mut Ebpf, name: &str) -> Result<u32> {
         })
         .with_context(|| format!("cannot run the BPF program {name}"))?;
     Ok(result.return_value)
+}
+
+fn program<'e>(ebpf: &'e mut Ebpf, name: &str) -> Result<&'e mut SchedClassifier> {
+    ebpf.program_mut(name)
+        .with_context(|| format!("the BPF object has no program {name}"))?
+        .try_into()
+        .with_context(|| format!("the BPF program {name} is not a TC classifier"))
 }

@@ -3,7 +3,11 @@
 //! Every function here returns the value or the rest of the sentence "VALUE ...": what is wrong
 //! with it and what to write instead.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    ops::RangeInclusive,
+    time::Duration,
+};
 
 use ipnet::Ipv4Net;
 
@@ -29,6 +33,15 @@ pub(crate) fn prefix(text: &str) -> Result<Ipv4Net, String> {
         return Err(format!("has host bits set: write {}", prefix.trunc()));
     }
     Ok(prefix)
+}
+
+/// A time within `range`.
+pub(crate) fn duration(text: &str, range: RangeInclusive<Duration>) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).ok();
+    time.filter(|time| range.contains(time)).ok_or_else(|| {
+        let (least, most) = (range.start(), range.end());
+        format!("is no time for that: write one from {least:?} to {most:?}, such as 2s")
+    })
 }
 
 /// A host's address with the mask of its subnet.

@@ -151,9 +151,9 @@ fn found_lead(snapshot: &Snapshot, next_hop: &NextHop) -> Leads {
     match ways.filter(|_| next_hop.kind() == Some(NextHopKind::Multipath)) {
         Some(ways) => {
             let ways: &[NextHop; WAYS] = ways;
-            Leads::ToOneOf(ways.to_vec())
+            Leads::ToOneOf(ways.iter().map(|way| way.anywhere()).collect())
         }
-        None => Leads::To(*next_hop),
+        None => Leads::To(next_hop.anywhere()),
     }
 }
 

@@ -211,13 +211,13 @@ impl<'s> Story<'s> {
     fn conclude(&mut self, hook: Hook, verdict: &Verdict) {
         let reason = verdict.reason();
         self.say(match verdict {
-            Verdict::Leave(_)
+            Verdict::Leave(..)
             | Verdict::AnswerArp(..)
             | Verdict::Detour
             | Verdict::CarrierEncap(..) => {
                 format!("{}: {}", hook.action(reason).name(), reason.description())
             }
-            Verdict::Inject(_, _) => format!(
+            Verdict::Inject(..) => format!(
                 "out of the tunnel to the stack, on the carrier: {}",
                 reason.description()
             ),

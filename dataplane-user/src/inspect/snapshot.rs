@@ -60,6 +60,7 @@ impl Snapshot {
             endpoints,
             workloads: hash(pins, maps::WORKLOADS)?,
             peers: hash(pins, maps::PEERS)?,
+            ..MemoryTables::default()
         };
         Ok(Self { tables, routes })
     }

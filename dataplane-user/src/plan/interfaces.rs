@@ -1,6 +1,10 @@
 //! What a node's interfaces and pods come to, whatever the source of the routes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    iter,
+    time::Duration,
+};
 
 use dataplane_common::abi::{self, Addr, Endpoint, Hook, MAX_GATEWAYS, Workload, flags};
 
@@ -24,14 +28,21 @@ pub(super) fn settings(config: &Config) -> abi::Config {
     abi::Config {
         flags: flag(flags::VXLAN_CHECKSUM, tunnel.vxlan.checksum)
             | flag(flags::WORKLOAD_TUNNELS, config.workload_tunnels)
-            | flag(flags::INHERIT_DSCP, tunnel.dscp == Dscp::Inherit),
+            | flag(flags::INHERIT_DSCP, tunnel.dscp == Dscp::Inherit)
+            | flag(flags::ESTABLISHED, config.is_established()),
         gateways,
         dscp: match tunnel.dscp {
             Dscp::Fixed(dscp) => dscp,
             Dscp::Inherit => 0,
         },
+        reverify: ticks(config.reverify),
         ..abi::Config::default()
     }
+}
+
+/// A time in the programs' [ticks](abi::TICK_SHIFT), at most all that fit.
+fn ticks(time: Duration) -> u32 {
+    u32::try_from(time.as_nanos() >> abi::TICK_SHIFT).unwrap_or(u32::MAX)
 }
 
 fn flag(bit: u32, is_set: bool) -> u32 {
@@ -73,8 +84,10 @@ pub(super) fn workloads(
         .collect()
 }
 
-/// The programs on pods' interfaces, uplinks and the carrier, if there is one.
+/// The programs on pods' interfaces, uplinks and the carrier, if there is one. Where packets leave the
+/// stack, there is something to be learned only if netfilter is heeded.
 pub(super) fn attachments(
+    config: &Config,
     links: &Links,
     uplinks: &[&Link],
     carrier: Option<u32>,
@@ -85,13 +98,17 @@ pub(super) fn attachments(
         hook,
         interface: interface.to_owned(),
     };
-    let workloads = workloads.keys().filter_map(|ifindex| {
-        let link = links.get(ifindex)?;
-        Some(attachment(*ifindex, Hook::FromWorkload, &link.name))
-    });
+    let both = |link: &Link, from, to| {
+        let to = config.is_established().then_some(to);
+        let hooks = iter::once(from).chain(to);
+        let attached = hooks.map(|hook| attachment(link.index, hook, &link.name));
+        attached.collect::<Vec<_>>()
+    };
+    let workloads = workloads.keys().filter_map(|ifindex| links.get(ifindex));
+    let workloads = workloads.flat_map(|link| both(link, Hook::FromWorkload, Hook::ToWorkload));
     let uplinks = uplinks
         .iter()
-        .map(|link| attachment(link.index, Hook::FromUplink, &link.name));
+        .flat_map(|link| both(link, Hook::FromUplink, Hook::ToUplink));
     let carrier = carrier.into_iter().flat_map(|carrier| {
         [Hook::FromStack, Hook::FromCarrier].map(|hook| attachment(carrier, hook, CARRIER_NAME))
     });

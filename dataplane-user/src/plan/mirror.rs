@@ -142,7 +142,7 @@ pub fn mirrored(
 ) -> Mirrored {
     let workloads = interfaces::workloads(config, fib.links(), uplinks);
     Mirrored {
-        attachments: interfaces::attachments(fib.links(), uplinks, None, &workloads),
+        attachments: interfaces::attachments(config, fib.links(), uplinks, None, &workloads),
         xdp: interfaces::xdp(config, uplinks),
         unresolved: pods
             .iter()

@@ -214,6 +214,7 @@ pub fn plan(model: &Model, carrier: u32) -> Result<Plan> {
     };
     Ok(Plan {
         attachments: interfaces::attachments(
+            model.config,
             &model.node.links,
             &uplinks,
             Some(carrier),

@@ -16,15 +16,15 @@ use std::collections::BTreeSet;
 
 use anyhow::{Error, Result};
 use dataplane_common::abi::{
-    Addr, Config, Endpoint, MAX_ENDPOINTS, MAX_NEXT_HOP_ENTRIES, MAX_PEERS, MAX_WORKLOADS,
-    Multipath, NextHop, Peer, Workload, maps,
+    Addr, Config, Endpoint, Generation, MAX_ENDPOINTS, MAX_NEXT_HOP_ENTRIES, MAX_PEERS,
+    MAX_WORKLOADS, Multipath, NextHop, Peer, Workload, maps,
 };
 use ipnet::Ipv4Net;
 use tracing::{info, warn};
 
 use self::devices::Devices;
 use crate::{
-    dataplane::{BpfArray, BpfHash, DeviceMap, Pins, RouteMap},
+    dataplane::{BpfArray, BpfHash, DeviceMap, Generations, Pins, RouteMap},
     plan::{NextHopKey, Tables},
 };
 
@@ -99,6 +99,9 @@ pub struct Reconciler {
     workloads: Tracked<u32, Workload, BpfHash<u32, Workload>>,
     devices: Devices,
     peers: Tracked<Addr, Peer, BpfHash<Addr, Peer>>,
+    generations: Generations,
+    /// Whether something may have been written that flows do not know of.
+    is_new: bool,
 }
 
 impl Reconciler {
@@ -119,6 +122,8 @@ impl Reconciler {
             workloads: Tracked::open(BpfHash::open_hash(pins, maps::WORKLOADS)?)?,
             devices: Devices::new(DeviceMap::open_devices(pins)?),
             peers: Tracked::open(BpfHash::open_hash(pins, maps::PEERS)?)?,
+            generations: Generations::open(pins, Generation::Agent)?,
+            is_new: true,
         })
     }
 
@@ -159,6 +164,11 @@ impl Reconciler {
 
     /// Adds and replaces what differs from `tables`, but for the routes, which refer to it.
     pub fn write_tables(&mut self, tables: &Tables) -> Result<Changes> {
+        let result = self.put_tables(tables);
+        self.noted(result)
+    }
+
+    fn put_tables(&mut self, tables: &Tables) -> Result<Changes> {
         let mut result = Written::default();
         if self.config.get(0)? != tables.config {
             self.config.set(0, tables.config)?;
@@ -186,6 +196,11 @@ impl Reconciler {
 
     /// Removes what is not in `tables`, but for the routes, which no longer refer to it.
     pub fn sweep_tables(&mut self, tables: &Tables) -> Result<Changes> {
+        let result = self.take_from_tables(tables);
+        self.noted(result)
+    }
+
+    fn take_from_tables(&mut self, tables: &Tables) -> Result<Changes> {
         let mut removed = self.next_hops.sweep(tables)?;
         removed += self.peers.sweep(&tables.peers)?;
         removed += self.workloads.sweep(&tables.workloads)?;
@@ -204,8 +219,13 @@ impl Reconciler {
         let routes: Vec<_> = routes
             .map(|(prefix, key)| Ok((prefix, self.next_hops.id(&key)?)))
             .collect::<Result<_>>()?;
-        let result = self.routes.write(&routes)?;
-        let removed = self.routes.sweep(&routes)?;
+        let result = self.put_routes(&routes);
+        self.noted(result)
+    }
+
+    fn put_routes(&mut self, routes: &[(Ipv4Net, u32)]) -> Result<Changes> {
+        let result = self.routes.write(routes)?;
+        let removed = self.routes.sweep(routes)?;
         self.say(
             Refused {
                 routes: result.refused,
@@ -231,6 +251,7 @@ impl Reconciler {
         if was == id {
             return Ok(None);
         }
+        self.is_new = true;
         let result = self.routes.set(prefix, id)?;
         if result.refused != 0 {
             self.say(
@@ -242,6 +263,22 @@ impl Reconciler {
             );
         }
         Ok(Some(was.and_then(|id| self.next_hops.key(id))))
+    }
+
+    /// Ends the generation of flows if anything has been written: they remember where they went by
+    /// the tables as they were.
+    pub fn renew(&mut self) -> Result<()> {
+        if self.is_new {
+            self.generations.bump()?;
+            self.is_new = false;
+        }
+        Ok(())
+    }
+
+    /// Notes whether anything was written, or may have been.
+    fn noted(&mut self, result: Result<Changes>) -> Result<Changes> {
+        self.is_new |= !matches!(&result, Ok(changes) if changes.is_empty());
+        result
     }
 
     /// Whether something has found no room, and may find it later.

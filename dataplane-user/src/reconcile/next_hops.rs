@@ -75,7 +75,7 @@ impl<L: Slots<u32>, E: Slots<NextHop>, M: Slots<Multipath>> NextHops<L, E, M> {
                     known.insert(id, Held::Many(multipaths.get(entry)?));
                 }
                 Some(_) => {
-                    known.insert(id, Held::One(next_hop));
+                    known.insert(id, Held::One(next_hop.anywhere()));
                 }
             }
         }
@@ -200,10 +200,13 @@ impl<L: Slots<u32>, E: Slots<NextHop>, M: Slots<Multipath>> NextHops<L, E, M> {
                 self.multipaths.set(entry, multipath)?;
                 NextHop {
                     kind: NextHopKind::Multipath as u8,
-                    entry: entry.try_into()?,
                     ..NextHop::default()
                 }
             }
+        };
+        let next_hop = NextHop {
+            entry: entry.try_into()?,
+            ..next_hop
         };
         self.entries.set(entry, next_hop)?;
         self.live.set(id, spare)
@@ -258,7 +261,11 @@ mod tests {
 
     fn live(next_hops: &InMemory, id: u32) -> NextHop {
         let index = id * 2 + next_hops.live[id as usize];
-        next_hops.entries[index as usize]
+        let next_hop = next_hops.entries[index as usize];
+        if next_hop != NextHop::default() {
+            assert_eq!(u32::from(next_hop.entry), index, "it says which one it is");
+        }
+        next_hop
     }
 
     /// What a program finds at each place.

@@ -80,10 +80,10 @@ fn by_traffic_control(run: &Run, verdict: &Verdict) {
         "decided upon, then not carried out"
     );
     match *verdict {
-        Verdict::Leave(_) => leave::holds(run),
+        Verdict::Leave(..) => leave::holds(run),
         Verdict::AnswerArp(mac, is_known) => arp::holds(run, mac, is_known),
         Verdict::Deliver(endpoint, arrival) => receive::delivered(run, endpoint, arrival),
-        Verdict::Inject(decap, _) => receive::injected(run, decap),
+        Verdict::Inject(decap, ..) => receive::injected(run, decap),
         Verdict::Send(sent) => send::holds(run, &sent),
         Verdict::Detour => send::detoured(run),
         Verdict::CarrierEncap(next_hop, tos) => send::left_to_carrier(run, next_hop, tos),

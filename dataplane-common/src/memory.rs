@@ -6,9 +6,8 @@ pub use carry_out::{Outcome, carry_out, take_out};
 
 use core::ops::Deref;
 use std::{
-    cell::RefCell,
     collections::{BTreeMap, BTreeSet},
-    rc::Rc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     vec::Vec,
 };
 
@@ -133,15 +132,24 @@ pub struct MemoryTables {
     pub gone: BTreeSet<u32>,
     /// Other nodes by address.
     pub peers: BTreeMap<Addr, Peer>,
-    /// Flows. A copy of the tables shares what is remembered of each.
-    pub flows: RefCell<BTreeMap<FlowKey, Rc<Flow>>>,
+    /// Flows; a copy of the tables shares them.
+    pub flows: Arc<Mutex<Flows>>,
     /// What [`Tables::generation`] answers.
     pub generation: u16,
     /// What [`Tables::now`] answers.
     pub now: u64,
 }
 
+/// What is remembered of flows.
+pub type Flows = BTreeMap<FlowKey, Arc<Flow>>;
+
 impl MemoryTables {
+    /// What is remembered of flows.
+    pub fn flows(&self) -> MutexGuard<'_, Flows> {
+        // Nothing is left half done there.
+        self.flows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The longest prefix that covers `destination`, with its next hop.
     #[must_use]
     pub fn route_entry(&self, destination: Addr) -> Option<((u8, Addr), &NextHop)> {
@@ -188,15 +196,15 @@ impl Tables for MemoryTables {
     }
 
     fn flow(&self, key: FlowKey) -> Option<impl Deref<Target = Flow> + use<'_>> {
-        self.flows.borrow().get(&key).cloned()
+        self.flows().get(&key).cloned()
     }
 
     fn flow_or_new(&self, key: FlowKey) -> Option<impl Deref<Target = Flow> + use<'_>> {
-        Some(self.flows.borrow_mut().entry(key).or_default().clone())
+        Some(self.flows().entry(key).or_default().clone())
     }
 
     fn forget(&self, key: FlowKey) {
-        self.flows.borrow_mut().remove(&key);
+        self.flows().remove(&key);
     }
 
     fn generation(&self) -> u16 {

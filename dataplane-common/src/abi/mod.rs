@@ -166,6 +166,15 @@ impl Hook {
         Self::ToUplink,
     ];
 
+    /// Those that decide what becomes of a packet. The others look at what leaves, and learn.
+    pub const DECIDING: [Self; 5] = [
+        Self::FromWorkload,
+        Self::FromUplink,
+        Self::FromStack,
+        Self::FromCarrier,
+        Self::XdpUplink,
+    ];
+
     /// The hooks of traffic control.
     pub const TC: [Self; 6] = [
         Self::FromWorkload,

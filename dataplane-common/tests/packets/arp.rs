@@ -157,7 +157,11 @@ fn nothing_but_a_question_for_a_gateway_is_answered() {
         ),
     ] {
         let frame = arp_frame(BROADCAST, &arp);
-        assert_eq!(verdict(&frame), Verdict::Leave(Reason::ArpOther, 0), "{what}");
+        assert_eq!(
+            verdict(&frame),
+            Verdict::Leave(Reason::ArpOther, 0),
+            "{what}"
+        );
     }
 }
 
@@ -171,7 +175,11 @@ fn arp_for_other_networks_is_not_answered() {
         ("hardware addresses of 8 bytes", good().with(18, &[8])),
         ("protocol addresses of 16 bytes", good().with(19, &[16])),
     ] {
-        assert_eq!(verdict(&frame), Verdict::Leave(Reason::ArpOther, 0), "{what}");
+        assert_eq!(
+            verdict(&frame),
+            Verdict::Leave(Reason::ArpOther, 0),
+            "{what}"
+        );
     }
 }
 

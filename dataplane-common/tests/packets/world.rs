@@ -185,6 +185,7 @@ pub fn config(n: u8) -> Config {
         gateways: [GATEWAY, OTHER_GATEWAY, [0; 4], [0; 4]],
         dscp: 0,
         padding: [0; 3],
+        reverify: 0,
     }
 }
 

@@ -602,17 +602,22 @@ mod interfaces {
 
     #[test]
     fn each_interface_has_its_programs() {
-        let plan = World::new(SMALL).plan();
-        assert_eq!(
-            plan.attachments,
-            BTreeSet::from([
-                attachment(CALI1, Hook::FromWorkload, "cali1"),
-                attachment(CALI2, Hook::FromWorkload, "cali2"),
-                attachment(ETH0, Hook::FromUplink, "eth0"),
-                attachment(CARRIER, Hook::FromStack, "underpass0"),
-                attachment(CARRIER, Hook::FromCarrier, "underpass0"),
-            ])
-        );
+        let mut world = World::new(SMALL);
+        let entries = BTreeSet::from([
+            attachment(CALI1, Hook::FromWorkload, "cali1"),
+            attachment(CALI2, Hook::FromWorkload, "cali2"),
+            attachment(ETH0, Hook::FromUplink, "eth0"),
+            attachment(CARRIER, Hook::FromStack, "underpass0"),
+            attachment(CARRIER, Hook::FromCarrier, "underpass0"),
+        ]);
+        let exits = BTreeSet::from([
+            attachment(CALI1, Hook::ToWorkload, "cali1"),
+            attachment(CALI2, Hook::ToWorkload, "cali2"),
+            attachment(ETH0, Hook::ToUplink, "eth0"),
+        ]);
+        assert_eq!(world.plan().attachments, &entries | &exits);
+        world.config = config("node: here\nacceleration: all\n");
+        assert_eq!(world.plan().attachments, entries);
     }
 
     #[test]
@@ -749,18 +754,21 @@ fn the_programs_are_told_about_this_node() {
     let expected = abi::Config {
         node: [192, 168, 1, 10],
         vni: 4096,
-        flags: 0,
+        flags: flags::ESTABLISHED,
         carrier: CARRIER,
         vxlan_port: [0x12, 0xb5],
         vtep_mac: [0x66, 0, 0, 0, 0, 1],
         gateways: [[169, 254, 1, 1], [0; 4], [0; 4], [0; 4]],
         dscp: 0,
         padding: [0; 3],
+        // 2 s in units of 65,536 ns.
+        reverify: 30_517,
     };
     assert_eq!(world.plan().tables.config, expected);
 
     world.config = config(
-        "node: here\ngateways: [10.0.0.1, 10.0.0.2, 10.0.0.3, 10.0.0.4]\n\
+        "node: here\nacceleration: all\nreverify: 50ms\n\
+         gateways: [10.0.0.1, 10.0.0.2, 10.0.0.3, 10.0.0.4]\n\
          tunnel: { vxlan: { vni: 16777215, port: 8472, checksum: true } }\n",
     );
     assert_eq!(
@@ -770,13 +778,14 @@ fn the_programs_are_told_about_this_node() {
             flags: flags::VXLAN_CHECKSUM,
             vxlan_port: [0x21, 0x18],
             gateways: [[10, 0, 0, 1], [10, 0, 0, 2], [10, 0, 0, 3], [10, 0, 0, 4]],
+            reverify: 762,
             ..expected
         }
     );
-    for (text, flags, dscp) in [("46", 0, 46), ("inherit", flags::INHERIT_DSCP, 0)] {
+    for (text, flag, dscp) in [("46", 0, 46), ("inherit", flags::INHERIT_DSCP, 0)] {
         world.config = config(&format!("node: here\ntunnel: {{ dscp: {text} }}\n"));
         let told = abi::Config {
-            flags,
+            flags: flags::ESTABLISHED | flag,
             dscp,
             ..expected
         };

@@ -49,6 +49,7 @@ impl Case {
             }),
             Hook::FromCarrier => decide::from_carrier(packet, tables, *origin),
             Hook::XdpUplink => return Decision::Xdp(decide::xdp_uplink(packet, tables)),
+            Hook::ToWorkload | Hook::ToUplink => unreachable!("decides nothing"),
         })
     }
 }

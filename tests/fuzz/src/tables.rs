@@ -80,6 +80,7 @@ fn config(choices: &mut Choices, around: &Surroundings) -> Config {
         ],
         dscp: choices.of(&[0, 0, 1, 46, 63]),
         padding: [0; 3],
+        reverify: 0,
     }
 }
 

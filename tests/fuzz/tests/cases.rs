@@ -13,7 +13,7 @@ fn everything_holds_of_random_cases_which_get_everywhere() {
     let mut random = fastrand::Rng::with_seed(1);
     let mut bytes = [0; 512];
     let mut reasons = BTreeSet::new();
-    for hook in Hook::ALL {
+    for hook in Hook::DECIDING {
         for _ in 0..CASES_PER_HOOK {
             random.fill(&mut bytes);
             reasons.insert(check(hook, &bytes));

@@ -9,7 +9,7 @@ use dataplane_fuzz::check;
 #[test]
 fn every_seed_gets_where_its_name_says() -> io::Result<()> {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
-    for hook in Hook::ALL {
+    for hook in Hook::DECIDING {
         let mut seeds = 0;
         for seed in fs::read_dir(corpus.join(hook.name()))? {
             let seed = seed?;

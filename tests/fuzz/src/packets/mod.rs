@@ -18,7 +18,7 @@ use crate::{Case, Surroundings, addresses, choices::Choices, surroundings::Inter
 /// A packet for some hook of a node that knows `tables`.
 #[must_use]
 pub fn case(choices: &mut Choices, tables: &MemoryTables, around: &Surroundings) -> Case {
-    let hook = choices.of(&Hook::ALL);
+    let hook = choices.of(&Hook::DECIDING);
     case_at(hook, choices, tables, around)
 }
 
@@ -44,6 +44,7 @@ pub fn case_at(
         Hook::FromUplink | Hook::XdpUplink => (uplink, from_uplink(choices, tables, uplink)),
         Hook::FromStack => (uplink, from_stack(choices, tables, uplink)),
         Hook::FromCarrier => (uplink, from_carrier(choices, tables, uplink)),
+        Hook::ToWorkload | Hook::ToUplink => unreachable!("decides nothing"),
     };
     // What was taken out was found right.
     if taken_out_of.is_none() && choices.maybe() {

@@ -22,6 +22,7 @@ pub(super) fn holds(run: &Run) {
             Hook::FromWorkload => may_come_from_pod(run),
             Hook::FromCarrier => may_come_from_tunnel(run),
             Hook::FromUplink | Hook::FromStack | Hook::XdpUplink => {}
+            Hook::ToWorkload | Hook::ToUplink => unreachable!("decides nothing"),
         }
     }
 }

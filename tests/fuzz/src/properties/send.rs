@@ -121,6 +121,7 @@ fn routed<'r>(run: &Run<'r>, next_hop: &NextHop) -> (Ipv4Header, &'r [u8]) {
             assert!(is_ours, "out of another's tunnel into one of ours");
         }
         Hook::FromUplink | Hook::XdpUplink => panic!("from the wire to the wire"),
+        Hook::ToWorkload | Hook::ToUplink => unreachable!("decides nothing"),
     }
     (header, packet)
 }

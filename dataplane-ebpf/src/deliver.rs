@@ -7,7 +7,7 @@ use aya_ebpf::bindings::{
 use dataplane_common::{
     abi::{Config, Hook},
     arp,
-    decide::{Arrival, Decap, Send, Verdict},
+    decide::{Arrival, Decap, Mark, Send, Verdict},
     packet::Packet,
     reason::{Action, Reason},
     rewrite,
@@ -39,7 +39,7 @@ pub fn carry_out(hook: Hook, packet: &mut SkbPacket, verdict: Verdict<'_>) -> i3
 /// Has the packet bear `mark`, or none. What comes from outside bears nobody else's; where a packet passes
 /// on its way through the stack, what it bears is left alone.
 #[inline(always)]
-fn mark(hook: Hook, packet: &mut SkbPacket, mark: u16) {
+fn mark(hook: Hook, packet: &mut SkbPacket, mark: Mark) {
     match hook {
         Hook::FromWorkload | Hook::FromUplink => packet.set_mark(mark),
         _ if mark != 0 => packet.set_mark(mark),
@@ -56,17 +56,17 @@ fn rewrite_and_redirect(
     let action = match verdict {
         Verdict::Leave(reason, _) => return Err(reason),
         Verdict::AnswerArp(mac, true) => {
-            arp::answer(packet, mac)?;
+            arp::answer(packet, *mac)?;
             helpers::redirect(packet.ifindex())
         }
         Verdict::AnswerArp(mac, false) => {
             let request = arp::take(packet)?;
-            arp::answer(packet, mac)?;
+            arp::answer(packet, *mac)?;
             packet.send_copy(packet.ifindex())?;
             arp::put_back(packet, request)?;
             TC_ACT_UNSPEC
         }
-        Verdict::Deliver(ref endpoint, arrival) => {
+        Verdict::Deliver(endpoint, arrival) => {
             let decap = match arrival {
                 Arrival::Local | Arrival::Direct | Arrival::TakenOut(_) => None,
                 Arrival::Tunnelled(decap) => Some(decap),
@@ -125,7 +125,11 @@ fn cut_up(packet: &mut SkbPacket, config: &Config, send: &Send) -> Result<i32, R
     let remote = rewrite::cut_up(packet, config, send)?;
     let tos = config.tunnel_tos(send.ip.tos);
     packet.direct(remote, config.vni, tos, OuterChecksum::Zero)?;
-    packet.set_mark(if remote == config.node { CUT_UP } else { 0 });
+    packet.set_mark(if remote == config.node {
+        CUT_UP.into()
+    } else {
+        0
+    });
     Ok(helpers::redirect(config.carrier))
 }
 

@@ -13,7 +13,7 @@ use aya_ebpf::{
 use aya_log_ebpf::debug;
 use dataplane_common::{
     abi::{Addr, NextHop, TakenOutMark, taken_out_mark},
-    decide::Origin,
+    decide::{Mark, Origin},
     headers::Header,
     packet::{Packet, Tunnel},
     reason::Reason,
@@ -121,9 +121,10 @@ impl SkbPacket {
 
     /// Has the packet, and what is made of it, bear `mark`.
     #[inline(always)]
-    pub fn set_mark(&mut self, mark: u16) {
+    #[allow(clippy::cast_possible_truncation)] // it has 16 bits
+    pub fn set_mark(&mut self, mark: Mark) {
         // SAFETY: as in `ifindex`; the field may be written.
-        unsafe { (*self.skb).tc_index = mark.into() }
+        unsafe { (*self.skb).tc_index = mark as u32 }
     }
 
     /// Makes room as [`Packet::encap_room`], in one try.

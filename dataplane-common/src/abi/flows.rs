@@ -7,7 +7,7 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::{
-    Addr, Mac,
+    Addr,
     word::{Number, Word},
 };
 
@@ -59,7 +59,7 @@ pub struct FlowKey {
     pub padding: [u8; 2],
 }
 
-/// What is remembered of one direction of a flow: a line of a cache.
+/// What is remembered of one direction of a flow.
 #[derive(Debug, Default)]
 #[repr(C)]
 pub struct Direction {
@@ -71,13 +71,8 @@ pub struct Direction {
     /// [`WAY_IN`] in bits 32 to 39; in the lower 32, of a workload its interface, of a tunnel its
     /// outer source.
     pub from: Word,
-    /// Where they go. Out: the number of a next hop. In: the pod's interface in the lower 32 bits,
-    /// that one's MTU in the upper 16.
+    /// Where they go, out: the number of a next hop, plus one.
     pub to: Word,
-    /// In: the pod's Ethernet address.
-    pub mac: Word,
-    /// In: that of the host's side.
-    pub host_mac: Word,
     /// Packets that were carried, of any generation: a plain number.
     pub packets: Number,
     /// When the stack was first handed one of them; in ticks.
@@ -109,7 +104,7 @@ pub struct Flow {
 }
 
 /// Words of a [`Flow`].
-pub const FLOW_WORDS: usize = 16;
+pub const FLOW_WORDS: usize = 12;
 const _: () = assert!(size_of::<Flow>() == FLOW_WORDS * size_of::<u64>());
 
 /// A flow as userspace reads it, all at once.
@@ -122,10 +117,8 @@ impl From<[u64; FLOW_WORDS]> for Flow {
                 verified: word(1),
                 from: word(2),
                 to: word(3),
-                mac: word(4),
-                host_mac: word(5),
-                packets: Number::from(words[at + 6]),
-                since: word(7),
+                packets: Number::from(words[at + 4]),
+                since: word(5),
             }
         };
         Self {
@@ -147,19 +140,3 @@ pub enum Generation {
 
 /// Entries of the map of generations.
 pub const GENERATIONS: u32 = 2;
-
-/// The 48 bits of an Ethernet address.
-#[inline(always)]
-#[must_use]
-pub const fn mac_to_bits(mac: Mac) -> u64 {
-    let [a, b, c, d, e, f] = mac;
-    u64::from_be_bytes([0, 0, a, b, c, d, e, f])
-}
-
-/// The Ethernet address of these 48 bits.
-#[inline(always)]
-#[must_use]
-pub const fn mac_from_bits(bits: u64) -> Mac {
-    let [_, _, a, b, c, d, e, f] = bits.to_be_bytes();
-    [a, b, c, d, e, f]
-}

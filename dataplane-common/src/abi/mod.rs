@@ -20,7 +20,6 @@ mod word;
 pub use flows::{
     ARRIVAL_DIRECT, ARRIVAL_IPIP, ARRIVAL_TAKEN_OUT, ARRIVAL_VXLAN, ARRIVAL_WORKLOAD, Asker,
     Direction, FLOW_WORDS, Flow, FlowKey, GENERATIONS, Generation, TICK_SHIFT, WAY_IN, WAY_OUT,
-    mac_from_bits, mac_to_bits,
 };
 pub use values::{
     Config, Counter, Endpoint, Multipath, NextHop, NextHopKind, Peer, WAYS, Workload, flags,

@@ -12,12 +12,11 @@
 
 use core::ops::Deref;
 
-use super::{Arrival, Decap, Verdict};
+use super::{Arrival, Decap, Mark, Verdict};
 use crate::{
     abi::{
         ARRIVAL_DIRECT, ARRIVAL_IPIP, ARRIVAL_TAKEN_OUT, ARRIVAL_VXLAN, ARRIVAL_WORKLOAD, Addr,
-        Config, Direction, Endpoint, Flow, NextHop, WAY_IN, WAY_OUT, flags, mac_from_bits,
-        mac_to_bits,
+        Config, Direction, Endpoint, Flow, NextHop, WAY_IN, WAY_OUT, flags,
     },
     headers::ETHERTYPE_IPV4,
     packet::{Packet, Tunnel},
@@ -71,14 +70,6 @@ impl From {
     const fn with(self, way: u8) -> u64 {
         self.0 | (way as u64) << 32
     }
-}
-
-/// Where a flow's packets go.
-pub(super) enum Way<'t> {
-    /// To another node.
-    Out(&'t NextHop),
-    /// To a pod on this one.
-    In(Endpoint),
 }
 
 /// What is known of a packet's flow.
@@ -155,31 +146,41 @@ pub(super) fn watch<'t, P: Packet, T: Tables>(
 }
 
 impl<F: Deref<Target = Flow>> Watch<F> {
-    /// Where the flow's packets have gone that came from where this one did, if nothing has changed
+    /// The next hop of the flow's packets that came from where this one did, if nothing has changed
     /// since: what there was to be asked of the tables need not be asked again.
     #[inline(always)]
-    pub(super) fn way<'t, T: Tables>(&self, tables: &'t T, from: From) -> Option<Way<'t>> {
+    pub(super) fn way_out<'t, T: Tables>(&self, tables: &'t T, from: From) -> Option<&'t NextHop> {
+        let (direction, generation) = self.known(from.with(WAY_OUT))?;
+        #[allow(clippy::cast_possible_truncation)] // it was a number of 16 bits
+        let number = (direction.to.get(generation)? - 1) as u16;
+        let next_hop = tables.next_hop(number)?;
+        direction.packets.increase();
+        Some(next_hop)
+    }
+
+    /// The same, of the pod on this node that they went to, which has `address`.
+    #[inline(always)]
+    pub(super) fn way_in<'t, T: Tables>(
+        &self,
+        tables: &'t T,
+        from: From,
+        address: Addr,
+    ) -> Option<&'t Endpoint> {
+        let (direction, _) = self.known(from.with(WAY_IN))?;
+        let endpoint = tables.endpoint(address)?;
+        direction.packets.increase();
+        Some(endpoint)
+    }
+
+    /// This direction of the flow and the generation, if its packets have come and gone like that.
+    #[inline(always)]
+    fn known(&self, from_and_way: u64) -> Option<(&Direction, u16)> {
         let Self::Verified(flow, tuple, moment) = self else {
             return None;
         };
         let direction = flow.directions.get(tuple.direction)?;
-        let known = direction.from.get(moment.generation)?;
-        let to = direction.to.get(moment.generation)?;
-        #[allow(clippy::cast_possible_truncation)] // fields of the word
-        let way = if known == from.with(WAY_OUT) {
-            Way::Out(tables.next_hop((to - 1) as u16)?)
-        } else if known == from.with(WAY_IN) {
-            Way::In(Endpoint {
-                ifindex: to as u32,
-                mtu: (to >> 32) as u32,
-                mac: mac_from_bits(direction.mac.get(moment.generation)?),
-                host_mac: mac_from_bits(direction.host_mac.get(moment.generation)?),
-            })
-        } else {
-            return None;
-        };
-        direction.packets.increase();
-        Some(way)
+        let is_known = direction.from.get(moment.generation)? == from_and_way;
+        is_known.then_some((direction, moment.generation))
     }
 
     /// What becomes of a packet that came from `from` and, going by the tables alone, would get
@@ -211,7 +212,7 @@ impl<F: Deref<Target = Flow>> Watch<F> {
             }
             Self::Left(tuple, reason, moment) => {
                 enter(tables, &tuple, moment);
-                to_stack(config, &verdict, reason, tuple.mark())
+                to_stack(config, &verdict, reason, tuple.mark().into())
             }
         }
     }
@@ -227,16 +228,7 @@ fn remember(direction: &Direction, moment: Moment, from: From, verdict: &Verdict
             direction.to.set(generation, number + 1);
             direction.from.set(generation, from.with(WAY_OUT));
         }
-        Verdict::Deliver(endpoint, _) => {
-            let mtu = u64::from(endpoint.mtu.min(u32::from(u16::MAX)));
-            direction
-                .to
-                .set(generation, mtu << 32 | u64::from(endpoint.ifindex));
-            direction.mac.set(generation, mac_to_bits(endpoint.mac));
-            let host_mac = mac_to_bits(endpoint.host_mac);
-            direction.host_mac.set(generation, host_mac);
-            direction.from.set(generation, from.with(WAY_IN));
-        }
+        Verdict::Deliver(..) => direction.from.set(generation, from.with(WAY_IN)),
         _ => {}
     }
 }
@@ -258,7 +250,7 @@ fn enter<T: Tables>(tables: &T, tuple: &Tuple, moment: Moment) {
 /// To the stack, as it takes a packet from there: what comes in a tunnel, by the carrier, if there is
 /// one.
 #[inline(always)]
-fn to_stack<'t>(config: &Config, verdict: &Verdict<'_>, reason: Reason, mark: u16) -> Verdict<'t> {
+fn to_stack<'t>(config: &Config, verdict: &Verdict<'_>, reason: Reason, mark: Mark) -> Verdict<'t> {
     let decap: Option<Decap> = match verdict {
         Verdict::Deliver(_, Arrival::Tunnelled(decap)) => Some(*decap),
         Verdict::Deliver(_, Arrival::TakenOut(_)) => None,
@@ -279,7 +271,7 @@ pub(super) fn entering<P: Packet, T: Tables>(
     tables: &T,
     config: &Config,
     ip: &Ipv4,
-) -> u16 {
+) -> Mark {
     if config.flags & flags::ESTABLISHED == 0 {
         return 0;
     }
@@ -290,7 +282,7 @@ pub(super) fn entering<P: Packet, T: Tables>(
         }
         Ok(tuple) => {
             enter(tables, &tuple, Moment::of(tables));
-            tuple.mark()
+            tuple.mark().into()
         }
         Err(_) => 0,
     }

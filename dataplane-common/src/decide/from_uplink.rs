@@ -4,7 +4,7 @@ use core::ops::Deref;
 
 use super::{
     Arrival, Decap, Verdict, deliver,
-    established::{From, Way, watch},
+    established::{From, watch},
     open::{self, Opened},
 };
 use crate::{
@@ -54,11 +54,11 @@ fn to_pod<'t, P: Packet, T: Tables>(
     let ip = parse::ipv4(packet, parse::IP)?;
     let arrival = Arrival::TakenOut(tunnel);
     let watch = watch(packet, tables, config, &ip, parse::IP);
-    if let Some(Way::In(endpoint)) = watch.way(tables, From::taken_out()) {
+    if let Some(endpoint) = watch.way_in(tables, From::taken_out(), ip.destination) {
         return deliver(packet, tables, &ip, parse::IP, endpoint, arrival);
     }
     let endpoint = tables.endpoint(ip.destination).ok_or(Reason::ForHost)?;
-    let verdict = deliver(packet, tables, &ip, parse::IP, *endpoint, arrival)?;
+    let verdict = deliver(packet, tables, &ip, parse::IP, endpoint, arrival)?;
     if config.carrier == 0 {
         return Ok(verdict);
     }
@@ -107,7 +107,7 @@ fn direct<'t, P: Packet, T: Tables>(
     ip: &Ipv4,
 ) -> Result<Verdict<'t>, Reason> {
     let watch = watch(packet, tables, config, ip, parse::IP);
-    if let Some(Way::In(endpoint)) = watch.way(tables, From::wire()) {
+    if let Some(endpoint) = watch.way_in(tables, From::wire(), ip.destination) {
         return deliver(packet, tables, ip, parse::IP, endpoint, Arrival::Direct);
     }
     let endpoint = tables.endpoint(ip.destination).ok_or(Reason::NotForPod)?;
@@ -116,7 +116,7 @@ fn direct<'t, P: Packet, T: Tables>(
     if !is_direct(tables, ip.source) {
         return Err(Reason::SourceOutside);
     }
-    let verdict = deliver(packet, tables, ip, parse::IP, *endpoint, Arrival::Direct)?;
+    let verdict = deliver(packet, tables, ip, parse::IP, endpoint, Arrival::Direct)?;
     Ok(watch.judge(tables, config, From::wire(), verdict))
 }
 
@@ -138,7 +138,7 @@ fn out_of_tunnel<'t, P: Packet, T: Tables>(
     packet: &P,
     tables: &'t T,
     config: &Config,
-    opened: Opened<impl Deref<Target = Flow>>,
+    opened: Opened<'t, impl Deref<Target = Flow>>,
     tunnel: Tunnel,
 ) -> Verdict<'t> {
     let decap = opened.decap;

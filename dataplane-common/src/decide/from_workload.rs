@@ -2,7 +2,7 @@
 
 use super::{
     Arrival, Verdict, deliver,
-    established::{From, Watch, Way, watch},
+    established::{From, Watch, watch},
     send, send_by, tunnelled,
 };
 use crate::{
@@ -40,9 +40,17 @@ fn decide<'t, P: Packet, T: Tables>(
                 Ok(ip) => watch(packet, tables, config, ip, parse::IP),
                 Err(_) => Watch::NoFlow,
             };
-            if let (Some(way), Ok(ip)) = (watch.way(tables, from), ip) {
-                parse::untagged(packet)?;
-                return again(packet, tables, config, ip, way);
+            if let Ok(ip) = &ip {
+                if let Some(next_hop) = watch.way_out(tables, from) {
+                    routable(packet)?;
+                    ip.forwardable()?;
+                    let ports = parse::ports(packet, ip, parse::IP);
+                    return send_by(packet, config, *ip, ports, next_hop, true);
+                }
+                if let Some(endpoint) = watch.way_in(tables, from, ip.destination) {
+                    routable(packet)?;
+                    return deliver(packet, tables, ip, parse::IP, endpoint, Arrival::Local);
+                }
             }
             // Both before anything that would hand the packet to the stack, a VLAN tag included: of
             // a tag without a number the stack would take no notice.
@@ -70,7 +78,7 @@ fn decide<'t, P: Packet, T: Tables>(
                 return Err(Reason::ArpOther);
             }
             let is_known = asker_endpoint.is_some_and(|endpoint| endpoint.mac == asker.mac);
-            Ok(Verdict::AnswerArp(workload.mac, is_known))
+            Ok(Verdict::AnswerArp(&workload.mac, is_known))
         }
         // A tag within a tag: nobody has looked for the source behind it.
         ETHERTYPE_VLAN | ETHERTYPE_QINQ => Err(Reason::SpoofedSource),
@@ -103,26 +111,14 @@ fn may_be_tunnel<P: Packet, T: Tables>(
     }
 }
 
-/// Sends `ip` where packets of its flow have gone before.
+/// That a frame is for this interface to route, and on no VLAN.
 #[inline(always)]
-fn again<'t, P: Packet, T: Tables>(
-    packet: &P,
-    tables: &T,
-    config: &Config,
-    ip: Ipv4,
-    way: Way<'t>,
-) -> Result<Verdict<'t>, Reason> {
+fn routable<P: Packet>(packet: &P) -> Result<(), Reason> {
+    parse::untagged(packet)?;
     if !packet.is_to_interface() {
         return Err(Reason::OtherHost);
     }
-    match way {
-        Way::Out(next_hop) => {
-            ip.forwardable()?;
-            let ports = parse::ports(packet, &ip, parse::IP);
-            send_by(packet, config, ip, ports, next_hop, true)
-        }
-        Way::In(endpoint) => deliver(packet, tables, &ip, parse::IP, endpoint, Arrival::Local),
-    }
+    Ok(())
 }
 
 #[inline(always)]
@@ -147,7 +143,7 @@ fn forward<'t, P: Packet, T: Tables>(
         if endpoint.ifindex == ifindex {
             return Err(Reason::Hairpin);
         }
-        return deliver(packet, tables, &ip, parse::IP, *endpoint, Arrival::Local);
+        return deliver(packet, tables, &ip, parse::IP, endpoint, Arrival::Local);
     }
     ip.forwardable()?;
     send(packet, tables, config, ip, next_hop, true)

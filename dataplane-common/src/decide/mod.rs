@@ -29,6 +29,10 @@ use crate::{
     tables::Tables,
 };
 
+/// A [mark](crate::tuple::Tuple::mark), which has 16 bits, in the whole of the place that another verdict
+/// has a pointer in: see [`Verdict`].
+pub type Mark = u64;
+
 /// What is to be done with a packet.
 ///
 /// Its tag has a place of its own, which keeps reasons and pointers in different ones: LLVM compares
@@ -38,17 +42,17 @@ use crate::{
 pub enum Verdict<'t> {
     /// Nothing: it goes to the stack untouched or is dropped, as [`Reason::action`] says. It bears this
     /// [mark](crate::tuple::Tuple::mark), or 0 for none.
-    Leave(Reason, u16),
+    Leave(Reason, Mark),
     /// Answer the ARP request with this address. Whether the asker's own is known already: if not,
     /// the stack gets the request too, and learns from it as it would have.
-    AnswerArp(Mac, bool),
+    AnswerArp(&'t Mac, bool),
     /// Hand it to a local pod, out of the tunnel it came in.
-    Deliver(Endpoint, Arrival),
+    Deliver(&'t Endpoint, Arrival),
     /// Send it to another node.
     Send(Send<'t>),
     /// Take it out of its tunnel, if it is in one still, and hand it to the stack, on the carrier's
     /// ingress, with this mark, or 0.
-    Inject(Option<Decap>, Reason, u16),
+    Inject(Option<Decap>, Reason, Mark),
     /// Let it arrive on the carrier as it is, to be sent from there.
     Detour,
     /// Let the carrier, the kernel's device, encapsulate it for this next hop, with this
@@ -78,7 +82,7 @@ impl Verdict<'_> {
     /// What the packet bears through the stack, or 0.
     #[inline(always)]
     #[must_use]
-    pub const fn mark(&self) -> u16 {
+    pub const fn mark(&self) -> Mark {
         match self {
             Self::Leave(_, mark) | Self::Inject(_, _, mark) => *mark,
             _ => 0,
@@ -214,7 +218,7 @@ fn deliver<'t, P: Packet, T: Tables>(
     tables: &T,
     ip: &Ipv4,
     offset: usize,
-    endpoint: Endpoint,
+    endpoint: &'t Endpoint,
     arrival: Arrival,
 ) -> Result<Verdict<'t>, Reason> {
     const UNRESOLVED: Mac = [0; 6];

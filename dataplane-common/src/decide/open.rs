@@ -6,7 +6,7 @@ use network_types::{ip::Ipv4Hdr, udp::UdpHdr};
 
 use super::{
     Arrival, Decap, Verdict, deliver,
-    established::{From, Watch, Way, watch},
+    established::{From, Watch, watch},
     tunnelled,
 };
 use crate::{
@@ -27,11 +27,11 @@ const VXLAN: usize = parse::TRANSPORT + UDP_LEN;
 const VXLAN_INNER_ETHERNET: usize = VXLAN + VXLAN_LEN;
 
 /// A tunnel packet, looked into and judged.
-pub(super) struct Opened<F> {
+pub(super) struct Opened<'t, F> {
     /// The inner header.
     pub(super) inner: Ipv4,
     /// The local pod it is for, or none where it is for this node itself.
-    pub(super) endpoint: Option<Endpoint>,
+    pub(super) endpoint: Option<&'t Endpoint>,
     /// How it is taken out.
     pub(super) decap: Decap,
     /// Where it came from.
@@ -40,17 +40,17 @@ pub(super) struct Opened<F> {
     watch: Option<Watch<F>>,
 }
 
-impl<F: Deref<Target = Flow>> Opened<F> {
+impl<'t, F: Deref<Target = Flow>> Opened<'t, F> {
     /// Straight to the local pod that it is for, out of `tunnel`.
     ///
     /// # Errors
     ///
     /// Why it is the stack's to treat.
     #[inline(always)]
-    pub(super) fn to_pod<'t, P: Packet, T: Tables>(
+    pub(super) fn to_pod<P: Packet, T: Tables>(
         self,
         packet: &P,
-        tables: &'t T,
+        tables: &T,
         config: &Config,
         tunnel: Tunnel,
     ) -> Result<Verdict<'t>, Reason> {
@@ -113,23 +113,28 @@ pub(super) fn open<'t, P: Packet, T: Tables>(
     config: &Config,
     outer: &Ipv4,
     tunnel: Tunnel,
-) -> Result<Opened<impl Deref<Target = Flow> + use<'t, P, T>>, Reason> {
+) -> Result<Opened<'t, impl Deref<Target = Flow> + use<'t, P, T>>, Reason> {
     let from = From::tunnel(tunnel, outer.source);
     let offset = inner_offset(tunnel);
     let inner = inner(packet, outer, offset);
-    let watch = match &inner {
-        Ok(inner) => watch(packet, tables, config, inner, offset),
-        Err(_) => Watch::NoFlow,
+    let (watch, known) = match &inner {
+        Ok(inner) => {
+            let watch = watch(packet, tables, config, inner, offset);
+            let known = watch.way_in(tables, from, inner.destination);
+            (watch, known)
+        }
+        Err(_) => (Watch::NoFlow, None),
     };
-    let (inner, endpoint, watch) = match (watch.way(tables, from), inner) {
-        (Some(Way::In(endpoint)), Ok(inner)) => (inner, Some(endpoint), None),
-        (_, inner) => {
-            if tables.peer(outer.source).is_none() {
-                return Err(unknown_peer(config));
-            }
-            let inner = inner?;
-            let endpoint = tunnelled::check(packet, tables, config, outer.source, &inner, offset)?;
-            (inner, endpoint.copied(), Some(watch))
+    if known.is_none() && tables.peer(outer.source).is_none() {
+        return Err(unknown_peer(config));
+    }
+    let inner = inner?;
+    let (endpoint, watch) = match known {
+        Some(endpoint) => (Some(endpoint), None),
+        None => {
+            let peer = outer.source;
+            let endpoint = tunnelled::check(packet, tables, config, peer, &inner, offset)?;
+            (endpoint, Some(watch))
         }
     };
     let tos = ecn::decapsulate(outer.tos, inner.tos).ok_or(Reason::Congestion)?;

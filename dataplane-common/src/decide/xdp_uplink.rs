@@ -46,7 +46,7 @@ fn out_of_tunnel<P: Packet, T: Tables>(
     packet: &P,
     tables: &T,
     config: &Config,
-    opened: Opened<impl Deref<Target = Flow>>,
+    opened: Opened<'_, impl Deref<Target = Flow>>,
     tunnel: Tunnel,
 ) -> Result<Decap, Reason> {
     let decap = opened.decap;

@@ -67,18 +67,18 @@ fn rewrite<P: Packet, T: Tables>(
     let config = || tables.config().ok_or(Reason::NoConfig);
     match *verdict {
         Verdict::Leave(reason, _) => Err(reason),
-        Verdict::AnswerArp(mac, true) => {
+        Verdict::AnswerArp(&mac, true) => {
             arp::answer(packet, mac)?;
             Ok(Action::Forward)
         }
         // A copy of the answer is sent, and the packet is the question again.
-        Verdict::AnswerArp(mac, false) => {
+        Verdict::AnswerArp(&mac, false) => {
             let request = arp::take(packet)?;
             arp::answer(packet, mac)?;
             arp::put_back(packet, request)?;
             Ok(Action::Stack)
         }
-        Verdict::Deliver(ref endpoint, arrival) => {
+        Verdict::Deliver(endpoint, arrival) => {
             let decap = match arrival {
                 Arrival::Local | Arrival::Direct | Arrival::TakenOut(_) => None,
                 Arrival::Tunnelled(decap) => Some(decap),

@@ -43,7 +43,7 @@ fn every_pod_that_asks_for_a_gateway_gets_the_address_of_its_own_veth() {
             for target in [GATEWAY, OTHER_GATEWAY] {
                 let frame = arp_frame(destination, &arp_question(pod_mac(asker), asker, target));
                 let verdict = Program::Workload(veth(asker)).decide(&frame, &*TABLES);
-                assert_eq!(verdict, Verdict::AnswerArp(veth_mac(asker), true));
+                assert_eq!(verdict, Verdict::AnswerArp(&veth_mac(asker), true));
             }
         }
     }
@@ -53,7 +53,7 @@ fn every_pod_that_asks_for_a_gateway_gets_the_address_of_its_own_veth() {
 fn a_question_that_tells_of_a_new_address_is_for_the_stack_too() {
     let moved = arp_question([2, 9, 9, 9, 9, 9], asker(), GATEWAY);
     let verdict = verdict(&arp_frame(BROADCAST, &moved));
-    assert_eq!(verdict, Verdict::AnswerArp(veth_mac(asker()), false));
+    assert_eq!(verdict, Verdict::AnswerArp(&veth_mac(asker()), false));
 }
 
 #[test]
@@ -65,7 +65,7 @@ fn a_question_in_the_name_of_a_pod_elsewhere_on_the_node_is_the_stacks() {
     }
     let nobody_yet = arp_question(pod_mac(asker()), pod(Mode::Vxlan, THERE, FIRST), GATEWAY);
     let verdict = verdict(&arp_frame(BROADCAST, &nobody_yet));
-    assert_eq!(verdict, Verdict::AnswerArp(veth_mac(asker()), false));
+    assert_eq!(verdict, Verdict::AnswerArp(&veth_mac(asker()), false));
 }
 
 #[test]

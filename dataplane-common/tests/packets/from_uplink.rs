@@ -63,7 +63,7 @@ fn inner_offset(tunnel: Tunnel) -> usize {
 
 /// A tunnel's packet to a pod, with this TOS byte.
 fn delivered(endpoint: &Endpoint, tunnel: Tunnel, tos: u8) -> Verdict<'_> {
-    Verdict::Deliver(*endpoint, Arrival::Tunnelled(Decap { tunnel, tos }))
+    Verdict::Deliver(endpoint, Arrival::Tunnelled(Decap { tunnel, tos }))
 }
 
 fn injected(tunnel: Tunnel, tos: u8, reason: Reason) -> Verdict<'static> {
@@ -82,7 +82,7 @@ mod direct {
         let verdict_on_direct = verdict(&direct().frame());
         assert_eq!(
             verdict_on_direct,
-            Verdict::Deliver(endpoint(pod(Mode::Direct, HERE, FIRST)), Arrival::Direct)
+            Verdict::Deliver(&endpoint(pod(Mode::Direct, HERE, FIRST)), Arrival::Direct)
         );
         assert_eq!(verdict_on_direct.reason(), Reason::ReceivedDirect);
         for mode in [Mode::Ipip, Mode::Vxlan] {

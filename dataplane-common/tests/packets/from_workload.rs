@@ -142,7 +142,7 @@ fn a_pod_reaches_another_pod_on_its_node() {
     let expected = endpoint(pod(Mode::Direct, HERE, SECOND));
     assert_eq!(
         verdict(&across().frame()),
-        Verdict::Deliver(expected, Arrival::Local)
+        Verdict::Deliver(&expected, Arrival::Local)
     );
     assert_eq!(verdict(&across().frame()).reason(), Reason::DeliveredLocal);
 }

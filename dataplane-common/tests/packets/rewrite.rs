@@ -494,7 +494,7 @@ fn a_packet_that_gets_no_room_is_left_as_it_was() {
         for (verdict, packet) in [
             (Program::Stack.decide(&outgoing, &*TABLES), outgoing),
             (
-                Verdict::Deliver(to, Arrival::Tunnelled(decap)),
+                Verdict::Deliver(&to, Arrival::Tunnelled(decap)),
                 incoming.clone(),
             ),
             (Verdict::Inject(Some(decap), Reason::ForHost, 0), incoming),

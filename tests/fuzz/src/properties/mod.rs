@@ -81,8 +81,8 @@ fn by_traffic_control(run: &Run, verdict: &Verdict) {
     );
     match *verdict {
         Verdict::Leave(..) => leave::holds(run),
-        Verdict::AnswerArp(mac, is_known) => arp::holds(run, mac, is_known),
-        Verdict::Deliver(endpoint, arrival) => receive::delivered(run, &endpoint, arrival),
+        Verdict::AnswerArp(mac, is_known) => arp::holds(run, *mac, is_known),
+        Verdict::Deliver(endpoint, arrival) => receive::delivered(run, endpoint, arrival),
         Verdict::Inject(decap, ..) => receive::injected(run, decap),
         Verdict::Send(sent) => send::holds(run, &sent),
         Verdict::Detour => send::detoured(run),

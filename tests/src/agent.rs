@@ -161,6 +161,12 @@ fn mirror_config(node: &Node) -> String {
     )
 }
 
+/// The same configuration, by which only flows are carried that the stack has let through.
+#[must_use]
+pub fn beside_netfilter(config: &str) -> String {
+    config.replace("acceleration: all", "acceleration: established")
+}
+
 /// Replaces a node's cluster file.
 pub(crate) fn write_cluster(node: &Node, cluster_yaml: &str) -> Result<()> {
     replace(&cluster_path(node), cluster_yaml)

@@ -50,7 +50,7 @@ mod wait;
 mod watch;
 mod wire;
 
-pub use agent::{Agent, Build};
+pub use agent::{Agent, Build, beside_netfilter};
 pub use background::Background;
 pub use cluster::{Mode, cluster_yaml, cluster_yaml_by_node};
 pub use command::NsCommand;

@@ -12,7 +12,7 @@ use std::rc::Rc;
 use anyhow::Result;
 
 use crate::sandbox::{Directories, Sandbox};
-use crate::{Agent, Mode, NetNs, cluster_yaml};
+use crate::{Agent, Mode, NetNs, beside_netfilter, cluster_yaml};
 
 pub use node::Node;
 pub use pod::Pod;
@@ -133,12 +133,26 @@ impl Lab {
         self.start_agents_with(&cluster_yaml(self, mode.ipip_mode(), mode.vxlan_mode()))
     }
 
+    /// As [`Lab::start_agents`], where only flows are carried that the stack has let through.
+    pub fn start_established(&self, mode: Mode) -> Result<Vec<Agent>> {
+        let cluster = cluster_yaml(self, mode.ipip_mode(), mode.vxlan_mode());
+        self.start_agents_as(&cluster, |node| beside_netfilter(&node.agent_config()))
+    }
+
     /// As [`Lab::start_agents`], with a cluster file of your choice.
     pub fn start_agents_with(&self, cluster_yaml: &str) -> Result<Vec<Agent>> {
+        self.start_agents_as(cluster_yaml, Node::agent_config)
+    }
+
+    fn start_agents_as(
+        &self,
+        cluster_yaml: &str,
+        config: impl Fn(&Node) -> String,
+    ) -> Result<Vec<Agent>> {
         let mut agents = self
             .nodes
             .iter()
-            .map(|node| Agent::spawn(node, &node.agent_config(), cluster_yaml))
+            .map(|node| Agent::spawn(node, &config(node), cluster_yaml))
             .collect::<Result<Vec<_>>>()?;
         agents.iter_mut().try_for_each(Agent::wait_in_sync)?;
         Ok(agents)

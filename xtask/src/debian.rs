@@ -19,6 +19,7 @@ const OS_RELEASE: &str = "/etc/os-release";
 const DAEMONS: &[(&str, &str)] = &[
     ("bird2", "bird"),
     ("frr", "frr"),
+    ("nginx", "nginx"),
     ("prometheus", "prometheus"),
 ];
 

@@ -12,6 +12,7 @@ pub(crate) fn needs() -> Vec<Need> {
         .chain(LAB)
         .chain(ROUTERS)
         .chain(MONITORS)
+        .chain(NETFILTER)
         .map(need)
         .collect()
 }
@@ -26,7 +27,8 @@ pub(crate) fn fuzzer_needs() -> Vec<Need> {
     vec![need(&CXX)]
 }
 
-/// The names of the programs that the lab runs, but for its routers and monitors.
+/// The names of the programs that the lab runs, but for its routers, its monitors and what
+/// clusters do with netfilter.
 pub(crate) fn of_the_lab() -> impl Iterator<Item = &'static str> {
     LAB.iter().map(|program| program.name)
 }
@@ -152,6 +154,41 @@ const MONITORS: &[Program] = &[
         name: "systemd-analyze",
         packages: &["systemd"],
         why: "finds fault with the agent's unit",
+    },
+];
+
+/// What clusters have netfilter do, and who meets it. Virtual machines have none: iptables takes
+/// libraries that it opens by itself, and nginx a system's users and directories.
+const NETFILTER: &[Program] = &[
+    Program {
+        name: "iptables-legacy-restore",
+        packages: &["iptables"],
+        why: "loads rules into lab nodes as kube-proxy and Calico do",
+    },
+    Program {
+        name: "iptables-nft-restore",
+        packages: &["iptables"],
+        why: "does so by nftables",
+    },
+    Program {
+        name: "ipset",
+        packages: &["ipset"],
+        why: "holds the addresses that lab nodes' rules match",
+    },
+    Program {
+        name: "conntrack",
+        packages: &["conntrack"],
+        why: "shows the connections that lab nodes track",
+    },
+    Program {
+        name: "nginx",
+        packages: &["nginx"],
+        why: "is what lab pods serve by HTTP",
+    },
+    Program {
+        name: "ab",
+        packages: &["apache2-utils"],
+        why: "is the lab's HTTP client",
     },
 ];
 

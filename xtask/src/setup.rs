@@ -33,7 +33,7 @@ pub(crate) const RUN: &[Part] = &[Part::Programs, Part::Toolchain, Part::Linker]
 pub(crate) fn show_and_ensure(parts: &[Part]) -> Result<()> {
     for need in needs(parts)? {
         if let Some(found) = &need.found {
-            println!("found    {:<18}{found}", need.name);
+            println!("found    {:<24}{found}", need.name);
         }
     }
     ensure(parts)?;
@@ -48,7 +48,7 @@ pub(crate) fn ensure(parts: &[Part]) -> Result<()> {
         return Ok(());
     }
     for need in &missing {
-        println!("missing  {:<18}{}", need.name, need.why);
+        println!("missing  {:<24}{}", need.name, need.why);
     }
     install(missing)?;
 

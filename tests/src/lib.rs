@@ -35,6 +35,7 @@ pub mod http;
 mod lab;
 mod mac;
 pub mod mirror;
+pub mod netfilter;
 mod netns;
 mod networks;
 mod no_carrier;
@@ -48,6 +49,7 @@ pub mod steps;
 mod traffic;
 mod wait;
 mod watch;
+pub mod web;
 mod wire;
 
 pub use agent::{Agent, Build, beside_netfilter};

@@ -14,15 +14,16 @@ use crate::{
     cargo, process,
 };
 
-/// What no kernel changes, the lab's own tests and those of the object file; what takes routers or
-/// monitors, which the machines do not have; what takes more packets a second than an emulated
-/// processor forwards; and what takes two machines.
+/// What no kernel changes, the lab's own tests and those of the object file; what takes routers,
+/// monitors or what loads netfilter's rules, which the machines do not have; what takes more packets
+/// a second than an emulated processor forwards; and what takes two machines.
 const NOT_FOR_ONE: &[&str] = &[
     "lab",
     "lab_cleanup",
     "object",
     "routers",
     "monitors",
+    "services",
     "outlives",
     PAIR,
 ];

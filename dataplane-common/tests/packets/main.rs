@@ -4,6 +4,7 @@
 //! them to whom stands in `world`.
 
 mod arp;
+mod established;
 mod frames;
 mod from_carrier;
 mod from_stack;
@@ -13,6 +14,7 @@ mod no_carrier;
 mod programs;
 mod rewrite;
 mod robustness;
+mod tuple;
 mod walk;
 mod ways;
 mod world;

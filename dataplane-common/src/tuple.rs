@@ -95,10 +95,11 @@ impl Tuple {
     }
 
     /// What a packet bears through the stack, to be known at its other end for the one that came in:
-    /// a hash of the flow and the way, never 0 nor [`CUT_UP`].
+    /// a hash of the flow, the way, and the generation that it came in, never 0 nor [`CUT_UP`]. So one
+    /// that has been in the stack since before the rules changed says nothing of the new ones.
     #[inline(always)]
     #[must_use]
-    pub fn mark(&self) -> u16 {
+    pub fn mark(&self, generation: u16) -> u16 {
         let FlowKey {
             lower,
             higher,
@@ -109,7 +110,9 @@ impl Tuple {
             ..
         } = self.key;
         #[allow(clippy::cast_possible_truncation)] // 0 or 1
-        let rest = [protocol, asker, self.direction as u8, 0];
+        let asker_and_way = asker << 1 | self.direction as u8;
+        let [high, low] = generation.to_be_bytes();
+        let rest = [protocol, asker_and_way, high, low];
         let hash = [higher, [a, b, c, d], rest]
             .into_iter()
             .fold(mix(0, lower), mix);

@@ -212,7 +212,12 @@ impl<F: Deref<Target = Flow>> Watch<F> {
             }
             Self::Left(tuple, reason, moment) => {
                 enter(tables, &tuple, moment);
-                to_stack(config, &verdict, reason, tuple.mark().into())
+                to_stack(
+                    config,
+                    &verdict,
+                    reason,
+                    tuple.mark(moment.generation).into(),
+                )
             }
         }
     }
@@ -281,8 +286,9 @@ pub(super) fn entering<P: Packet, T: Tables>(
             0
         }
         Ok(tuple) => {
-            enter(tables, &tuple, Moment::of(tables));
-            tuple.mark().into()
+            let moment = Moment::of(tables);
+            enter(tables, &tuple, moment);
+            tuple.mark(moment.generation).into()
         }
         Err(_) => 0,
     }
@@ -331,10 +337,10 @@ fn verify<P: Packet, T: Tables>(
     }
     let ip = parse::ipv4(packet, offset)?;
     let tuple = Tuple::of(packet, &ip, offset)?;
-    if tuple.mark() != mark {
+    let moment = Moment::of(tables);
+    if tuple.mark(moment.generation) != mark {
         return Ok(Reason::Translated);
     }
-    let moment = Moment::of(tables);
     if let Some(flow) = tables.flow(tuple.key)
         && let Some(direction) = flow.directions.get(tuple.direction)
     {

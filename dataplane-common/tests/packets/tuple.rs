@@ -90,7 +90,16 @@ fn marks_tell_ways_ports_protocols_addresses_and_askers_apart() {
             tuples.push(echo(source, destination, kind, 7));
         }
     }
-    let marks: BTreeMap<_, _> = tuples.iter().map(|tuple| (tuple.mark(), tuple)).collect();
+    let marks: BTreeMap<_, _> = tuples.iter().map(|tuple| (tuple.mark(1), tuple)).collect();
     // Of 201, in 65,535 places: now and then two may meet, but these do not.
     assert_eq!(marks.len(), tuples.len());
+}
+
+#[test]
+fn marks_tell_generations_apart() {
+    let tuple = tuple(&Ip::new(LOWER, HIGHER)).unwrap();
+    let mark = tuple.mark(256);
+    for generation in [0, 1, 2, 255, 257, 512, u16::MAX] {
+        assert_ne!(tuple.mark(generation), mark, "{generation}");
+    }
 }

@@ -141,6 +141,23 @@ fn what_leaves_begins_no_flow() {
     }
 }
 
+/// What netfilter said to it, it might not say any more.
+#[test]
+fn what_has_been_in_the_stack_since_before_a_change_verifies_nothing() {
+    for between in ALL {
+        let mut tables = established();
+        let [there, back] = between.legs(&Kind::Udp);
+        let mark = there.enters(&tables).mark();
+        tables.generation += 1;
+        there.is_left(&tables, Reason::NotEstablished);
+        back.is_verified(&tables);
+        assert_eq!(there.leaves(&tables, mark), Reason::Translated);
+        back.is_left(&tables, Reason::NotEstablished);
+        there.is_verified(&tables);
+        back.is_carried(&tables);
+    }
+}
+
 #[test]
 fn what_is_gone_through_the_stack_is_stamped_when_it_leaves() {
     let mut tables = established();

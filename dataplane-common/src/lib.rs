@@ -24,6 +24,7 @@ pub mod checksum;
 pub mod decide;
 pub mod ecn;
 pub mod flow;
+pub mod flows;
 pub mod headers;
 #[cfg(any(test, feature = "memory"))]
 pub mod memory;

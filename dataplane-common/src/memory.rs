@@ -13,10 +13,12 @@ use std::{
 
 use crate::{
     abi::{Addr, Config, Endpoint, Flow, FlowKey, NextHop, Peer, WAYS, Workload},
+    flows::{self, FlowTable, Standing},
     headers::{self, ETHERNET_LEN, Header},
     packet::{Packet, Tunnel},
     reason::Reason,
     tables::Tables,
+    tuple::Tuple,
 };
 
 /// A frame in memory.
@@ -134,9 +136,9 @@ pub struct MemoryTables {
     pub peers: BTreeMap<Addr, Peer>,
     /// Flows; a copy of the tables shares them.
     pub flows: Arc<Mutex<Flows>>,
-    /// What [`Tables::generation`] answers.
+    /// What [`FlowTable::generation`] answers.
     pub generation: u16,
-    /// What [`Tables::now`] answers.
+    /// What [`FlowTable::now`] answers.
     pub now: u64,
 }
 
@@ -195,16 +197,34 @@ impl Tables for MemoryTables {
         self.peers.get(&address)
     }
 
+    fn standing(&self, tuple: Tuple, from: u64, reverify: u32) -> Standing {
+        flows::standing(self, tuple, from, reverify)
+    }
+
+    fn remember(&self, tuple: Tuple, generation: u16, from_and_way: u64, next_hop: u16) {
+        flows::remember(self, tuple, generation, from_and_way, next_hop);
+    }
+
+    fn enter(&self, tuple: Tuple) -> u16 {
+        flows::enter(self, tuple)
+    }
+
+    fn leave(&self, tuple: Tuple, mark: u16) -> bool {
+        flows::leave(self, tuple, mark)
+    }
+
+    fn forget(&self, tuple: Tuple) {
+        self.flows().remove(&tuple.key());
+    }
+}
+
+impl FlowTable for MemoryTables {
     fn flow(&self, key: FlowKey) -> Option<impl Deref<Target = Flow> + use<'_>> {
         self.flows().get(&key).cloned()
     }
 
     fn flow_or_new(&self, key: FlowKey) -> Option<impl Deref<Target = Flow> + use<'_>> {
         Some(self.flows().entry(key).or_default().clone())
-    }
-
-    fn forget(&self, key: FlowKey) {
-        self.flows().remove(&key);
     }
 
     fn generation(&self) -> u16 {

@@ -1,8 +1,10 @@
 //! The tables a decision looks into.
 
-use core::ops::Deref;
-
-use crate::abi::{Addr, Config, Endpoint, Flow, FlowKey, NextHop, Peer, Workload};
+use crate::{
+    abi::{Addr, Config, Endpoint, NextHop, Peer, Workload},
+    flows::Standing,
+    tuple::Tuple,
+};
 
 /// Lookups, answered by BPF maps in a program and by memory on the host.
 pub trait Tables {
@@ -31,18 +33,18 @@ pub trait Tables {
     /// The node that has `address`.
     fn peer(&self, address: Addr) -> Option<&Peer>;
 
-    /// What is remembered of a flow.
-    fn flow(&self, key: FlowKey) -> Option<impl Deref<Target = Flow> + use<'_, Self>>;
+    /// See [`flows::standing`](crate::flows::standing).
+    fn standing(&self, tuple: Tuple, from: u64, reverify: u32) -> Standing;
 
-    /// As [`Tables::flow`], of one that there may be none of yet.
-    fn flow_or_new(&self, key: FlowKey) -> Option<impl Deref<Target = Flow> + use<'_, Self>>;
+    /// See [`flows::remember`](crate::flows::remember).
+    fn remember(&self, tuple: Tuple, generation: u16, from_and_way: u64, next_hop: u16);
 
-    /// Forgets a flow.
-    fn forget(&self, key: FlowKey);
+    /// See [`flows::enter`](crate::flows::enter).
+    fn enter(&self, tuple: Tuple) -> u16;
 
-    /// The generation that holds now.
-    fn generation(&self) -> u16;
+    /// See [`flows::leave`](crate::flows::leave).
+    fn leave(&self, tuple: Tuple, mark: u16) -> bool;
 
-    /// Now, in [ticks](crate::abi::TICK_SHIFT).
-    fn now(&self) -> u64;
+    /// Forgets the flow of a packet.
+    fn forget(&self, tuple: Tuple);
 }

@@ -1,7 +1,7 @@
 //! The flow that a packet is of, for acceleration beside netfilter.
 
 use crate::{
-    abi::{Addr, Asker, FlowKey},
+    abi::{Asker, Direction, Flow, FlowKey},
     headers::IPV4_LEN,
     packet::Packet,
     parse::{Ipv4, PROTOCOL_SCTP, PROTOCOL_TCP, PROTOCOL_UDP},
@@ -27,30 +27,40 @@ const ECHO_ID: usize = 4;
 /// way to itself. Two letters of our name.
 pub const CUT_UP: u16 = 0x7570;
 
-/// The flow of a packet, and which way the packet goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The flow of a packet, and which way the packet goes, as numbers: that is what functions of BPF
+/// take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tuple {
-    /// The same for both ways.
-    pub key: FlowKey,
-    /// 0 from the lower address, 1 from the higher one.
-    pub direction: usize,
-    /// Whether the packet opens, closes or resets a connection, which connection tracking must see.
-    pub is_handshake: bool,
+    /// The lower address in the upper half, and the higher one.
+    pub addresses: u64,
+    /// From below: the lower one's port and the higher one's, 16 bits each; 8 of the protocol, 8 of who
+    /// [asks](Asker); and one that is set on the way from the higher address.
+    pub rest: u64,
 }
 
+/// Set on the way from the higher address.
+const BACK: u64 = 1 << 48;
+
 impl Tuple {
-    /// The flow of the packet `ip`, whose header is at `offset`.
+    /// The flow of the packet `ip`, whose header is at `offset`; and whether the packet opens, closes or
+    /// resets a connection, which connection tracking must see.
     ///
     /// # Errors
     ///
     /// [`Reason::NotAFlow`]: what belongs to no flow by itself, such as a fragment or an ICMP error.
     #[inline(always)]
-    pub fn of<P: Packet>(packet: &P, ip: &Ipv4, offset: usize) -> Result<Self, Reason> {
+    pub fn of<P: Packet>(packet: &P, ip: &Ipv4, offset: usize) -> Result<(Self, bool), Reason> {
         if ip.fragment || ip.options {
             return Err(Reason::NotAFlow);
         }
         let transport = offset + IPV4_LEN;
-        let direction = direction(ip.source, ip.destination)?;
+        let source = u64::from(u32::from_be_bytes(ip.source));
+        let destination = u64::from(u32::from_be_bytes(ip.destination));
+        // What a pod sends to itself has no direction, and is the stack's anyway.
+        if source == destination {
+            return Err(Reason::NotAFlow);
+        }
+        let is_back = source > destination;
         let (ports, asks, is_handshake) = match ip.protocol {
             PROTOCOL_TCP => {
                 let [flags] = read(packet, transport + TCP_FLAGS)?;
@@ -66,32 +76,70 @@ impl Tuple {
                 let [a, b] = read(packet, transport + ECHO_ID)?;
                 (
                     [a, b, a, b],
-                    echo_asker(read(packet, transport)?, direction)?,
+                    echo_asker(read(packet, transport)?, is_back)?,
                     false,
                 )
             }
             _ => return Err(Reason::NotAFlow),
         };
         let [a, b, c, d] = ports;
-        let (from, to) = ([a, b], [c, d]);
-        let (lower, higher, lower_port, higher_port) = if direction == 0 {
-            (ip.source, ip.destination, from, to)
-        } else {
-            (ip.destination, ip.source, to, from)
-        };
-        Ok(Self {
-            key: FlowKey {
-                lower,
-                higher,
-                lower_port,
-                higher_port,
-                protocol: ip.protocol,
-                asker: asks as u8,
-                padding: [0; 2],
+        let (from, to) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+        let (from, to) = (u64::from(from), u64::from(to));
+        let (lower_port, higher_port) = if is_back { (to, from) } else { (from, to) };
+        let tuple = Self {
+            addresses: if is_back {
+                destination << 32 | source
+            } else {
+                source << 32 | destination
             },
-            direction,
-            is_handshake,
-        })
+            rest: lower_port
+                | higher_port << 16
+                | u64::from(ip.protocol) << 32
+                | (asks as u64) << 40
+                | if is_back { BACK } else { 0 },
+        };
+        Ok((tuple, is_handshake))
+    }
+
+    /// What the flow is found by.
+    #[inline(always)]
+    #[must_use]
+    #[allow(clippy::cast_possible_truncation)] // fields
+    pub const fn key(self) -> FlowKey {
+        FlowKey {
+            lower: ((self.addresses >> 32) as u32).to_be_bytes(),
+            higher: (self.addresses as u32).to_be_bytes(),
+            lower_port: (self.rest as u16).to_be_bytes(),
+            higher_port: ((self.rest >> 16) as u16).to_be_bytes(),
+            protocol: (self.rest >> 32) as u8,
+            asker: (self.rest >> 40) as u8,
+            padding: [0; 2],
+        }
+    }
+
+    /// Whether it is on the way from the higher address.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_back(self) -> bool {
+        self.rest & BACK != 0
+    }
+
+    /// What is remembered of this way of its flow.
+    #[inline(always)]
+    #[must_use]
+    pub const fn direction(self, flow: &Flow) -> &Direction {
+        let [there, back] = &flow.directions;
+        if self.is_back() { back } else { there }
+    }
+
+    /// The other way.
+    #[inline(always)]
+    #[must_use]
+    pub const fn back(self) -> Self {
+        Self {
+            rest: self.rest ^ BACK,
+            ..self
+        }
     }
 
     /// What a packet bears through the stack, to be known at its other end for the one that came in:
@@ -99,27 +147,14 @@ impl Tuple {
     /// that has been in the stack since before the rules changed says nothing of the new ones.
     #[inline(always)]
     #[must_use]
-    pub fn mark(&self, generation: u16) -> u16 {
-        let FlowKey {
-            lower,
-            higher,
-            lower_port: [a, b],
-            higher_port: [c, d],
-            protocol,
-            asker,
-            ..
-        } = self.key;
-        #[allow(clippy::cast_possible_truncation)] // 0 or 1
-        let asker_and_way = asker << 1 | self.direction as u8;
-        let [high, low] = generation.to_be_bytes();
-        let rest = [protocol, asker_and_way, high, low];
-        let hash = [higher, [a, b, c, d], rest]
-            .into_iter()
-            .fold(mix(0, lower), mix);
-        // The upper bits of a product depend on all bits of its factors.
-        #[allow(clippy::cast_possible_truncation)] // 16 bits
-        let mark = (hash.wrapping_mul(0x9e37_79b1) >> 16) as u16;
-        match mark {
+    pub const fn mark(self, generation: u16) -> u16 {
+        // The upper bits of a product depend on all bits of its factors. (Knuth, TAOCP 6.4; the
+        // constant is 2^64 over the golden ratio.)
+        const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+        let rest = self.rest | (generation as u64) << 49;
+        let hash =
+            (self.addresses.wrapping_mul(GOLDEN).rotate_left(32) ^ rest).wrapping_mul(GOLDEN);
+        match (hash >> 48) as u16 {
             0 | CUT_UP => 1,
             mark => mark,
         }
@@ -132,16 +167,6 @@ pub(crate) fn mix(hash: u32, bytes: [u8; 4]) -> u32 {
     (hash ^ u32::from_ne_bytes(bytes))
         .wrapping_mul(0x9e37_79b1)
         .rotate_left(15)
-}
-
-/// What a pod sends to itself has no direction, and is the stack's anyway.
-#[inline(always)]
-fn direction(source: Addr, destination: Addr) -> Result<usize, Reason> {
-    let (source, destination) = (u32::from_be_bytes(source), u32::from_be_bytes(destination));
-    if source == destination {
-        return Err(Reason::NotAFlow);
-    }
-    Ok(usize::from(source > destination))
 }
 
 #[inline(always)]
@@ -164,13 +189,12 @@ fn is_sctp_data<P: Packet>(packet: &P, ip: &Ipv4, transport: usize) -> Result<bo
 
 /// Who of both asks, by which way a request goes.
 #[inline(always)]
-fn echo_asker([kind, code]: [u8; 2], direction: usize) -> Result<Asker, Reason> {
-    let from_lower = direction == 0;
+fn echo_asker([kind, code]: [u8; 2], is_back: bool) -> Result<Asker, Reason> {
     match (kind, code) {
-        (ECHO_REQUEST, 0) if from_lower => Ok(Asker::Lower),
-        (ECHO_REQUEST, 0) => Ok(Asker::Higher),
-        (ECHO_REPLY, 0) if from_lower => Ok(Asker::Higher),
-        (ECHO_REPLY, 0) => Ok(Asker::Lower),
+        (ECHO_REQUEST, 0) if is_back => Ok(Asker::Higher),
+        (ECHO_REQUEST, 0) => Ok(Asker::Lower),
+        (ECHO_REPLY, 0) if is_back => Ok(Asker::Lower),
+        (ECHO_REPLY, 0) => Ok(Asker::Higher),
         _ => Err(Reason::NotAFlow),
     }
 }

@@ -15,8 +15,10 @@ use dataplane_common::{
         MAX_ENDPOINTS, MAX_FLOWS, MAX_NEXT_HOP_ENTRIES, MAX_NEXT_HOPS, MAX_PEERS, MAX_WORKLOADS,
         Multipath, NextHop, Peer, TICK_SHIFT, Workload,
     },
+    flows::{self, FlowTable, Standing},
     tables::Tables,
     trie::{self, CHUNK, CHUNKS, Line, Lines},
+    tuple::Tuple,
 };
 
 use crate::helpers;
@@ -111,9 +113,41 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
+    fn standing(&self, tuple: Tuple, from: u64, reverify: u32) -> Standing {
+        Standing::from_bits(standing(tuple.addresses, tuple.rest, from, reverify))
+    }
+
+    #[inline(always)]
+    fn remember(&self, tuple: Tuple, generation: u16, from_and_way: u64, next_hop: u16) {
+        let Tuple { addresses, rest } = tuple;
+        let number_and_generation = u32::from(next_hop) << 16 | u32::from(generation);
+        remember(addresses, rest, from_and_way, number_and_generation);
+    }
+
+    #[inline(always)]
+    #[allow(clippy::cast_possible_truncation)] // it was one of 16 bits
+    fn enter(&self, tuple: Tuple) -> u16 {
+        enter(tuple.addresses, tuple.rest) as u16
+    }
+
+    #[inline(always)]
+    fn leave(&self, tuple: Tuple, mark: u16) -> bool {
+        leave(tuple.addresses, tuple.rest, mark.into()) != 0
+    }
+
+    #[inline(always)]
+    fn forget(&self, tuple: Tuple) {
+        // There may be none.
+        let _ = FLOWS.remove(tuple.key());
+    }
+}
+
+impl FlowTable for Maps {
+    #[inline(always)]
     fn flow(&self, key: FlowKey) -> Option<impl Deref<Target = Flow> + use<'_>> {
-        // SAFETY: a flow is made of atomic words. Its entry may become another's while a program
-        // looks at it: what is then written is, at the worst, that the other was verified just now.
+        // SAFETY: a flow is made of words that are read and written at once. Its entry may become
+        // another's while a program looks at it: what is then written is, at the worst, that the other
+        // was verified just now.
         unsafe { FLOWS.get(key) }
     }
 
@@ -131,12 +165,6 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn forget(&self, key: FlowKey) {
-        // There may be none.
-        let _ = FLOWS.remove(key);
-    }
-
-    #[inline(always)]
     #[allow(clippy::cast_possible_truncation)] // modulo 2^16
     fn generation(&self) -> u16 {
         let count = |of: Generation| GENERATIONS.get(of as u32).copied().unwrap_or(0);
@@ -147,6 +175,45 @@ impl Tables for Maps {
     fn now(&self) -> u64 {
         helpers::monotonic_time(KNOWS_COARSE_CLOCK.load() != 0) >> TICK_SHIFT
     }
+}
+
+/// See [`flows::standing`]. Called, not inlined, as [`longest`]; and so are those below.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn standing(addresses: u64, rest: u64, from: u64, reverify: u32) -> u64 {
+    flows::standing(&MAPS, Tuple { addresses, rest }, from, reverify).to_bits()
+}
+
+/// See [`flows::remember`].
+#[inline(never)]
+#[unsafe(no_mangle)]
+#[allow(clippy::cast_possible_truncation)] // two numbers of 16 bits
+extern "C" fn remember(
+    addresses: u64,
+    rest: u64,
+    from_and_way: u64,
+    number_and_generation: u32,
+) -> u32 {
+    let generation = number_and_generation as u16;
+    let next_hop = (number_and_generation >> 16) as u16;
+    let tuple = Tuple { addresses, rest };
+    flows::remember(&MAPS, tuple, generation, from_and_way, next_hop);
+    0
+}
+
+/// See [`flows::enter`].
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn enter(addresses: u64, rest: u64) -> u32 {
+    flows::enter(&MAPS, Tuple { addresses, rest }).into()
+}
+
+/// See [`flows::leave`].
+#[inline(never)]
+#[unsafe(no_mangle)]
+#[allow(clippy::cast_possible_truncation)] // it has 16 bits
+extern "C" fn leave(addresses: u64, rest: u64, mark: u32) -> u32 {
+    flows::leave(&MAPS, Tuple { addresses, rest }, mark as u16).into()
 }
 
 /// What the longest prefix that covers `destination` leads to, or 0. Called, not inlined: the verifier

@@ -67,9 +67,8 @@ pub struct Direction {
     pub entered: Word,
     /// When one last left the stack as it had come; in ticks.
     pub verified: Word,
-    /// Where its packets come from: an arrival, `ARRIVAL_*`, in bits 40 to 47, [`WAY_OUT`] or
-    /// [`WAY_IN`] in bits 32 to 39; in the lower 32, of a workload its interface, of a tunnel its
-    /// outer source.
+    /// Where its packets come from and go: one of `ARRIVAL_*`, one of `WAY_*`, and in the lower 32
+    /// bits, of a workload its interface, of a tunnel its outer source.
     pub from: Word,
     /// Where they go, out: the number of a next hop, plus one.
     pub to: Word,
@@ -80,20 +79,20 @@ pub struct Direction {
 }
 
 /// From a workload.
-pub const ARRIVAL_WORKLOAD: u8 = 1;
+pub const ARRIVAL_WORKLOAD: u64 = 1 << 40;
 /// From an uplink, as it is.
-pub const ARRIVAL_DIRECT: u8 = 2;
+pub const ARRIVAL_DIRECT: u64 = 2 << 40;
 /// From an uplink, in IPIP.
-pub const ARRIVAL_IPIP: u8 = 3;
+pub const ARRIVAL_IPIP: u64 = 3 << 40;
 /// From an uplink, in VXLAN.
-pub const ARRIVAL_VXLAN: u8 = 4;
+pub const ARRIVAL_VXLAN: u64 = 4 << 40;
 /// From an uplink, where `xdp_uplink` has judged it and taken it out of a tunnel.
-pub const ARRIVAL_TAKEN_OUT: u8 = 5;
+pub const ARRIVAL_TAKEN_OUT: u64 = 5 << 40;
 
 /// To a next hop.
-pub const WAY_OUT: u8 = 1;
+pub const WAY_OUT: u64 = 1 << 32;
 /// To a pod on this node.
-pub const WAY_IN: u8 = 2;
+pub const WAY_IN: u64 = 2 << 32;
 
 /// What is remembered of a flow.
 #[derive(Debug, Default)]

@@ -10,14 +10,13 @@
 //! forgotten. It bears no mark, so that connection tracking has seen both ends talk before a flow is
 //! carried.
 
-use core::ops::Deref;
-
-use super::{Arrival, Decap, Mark, Verdict};
+use super::{Arrival, Decap, Mark, Verdict, open};
 use crate::{
     abi::{
         ARRIVAL_DIRECT, ARRIVAL_IPIP, ARRIVAL_TAKEN_OUT, ARRIVAL_VXLAN, ARRIVAL_WORKLOAD, Addr,
-        Config, Direction, Endpoint, Flow, NextHop, WAY_IN, WAY_OUT, flags,
+        Config, Endpoint, NextHop, WAY_IN, WAY_OUT, flags,
     },
+    flows::Standing,
     headers::ETHERTYPE_IPV4,
     packet::{Packet, Tunnel},
     parse::{self, Ipv4},
@@ -26,24 +25,22 @@ use crate::{
     tuple::Tuple,
 };
 
-use super::open;
-
 /// Where a flow's packets come from, as it is compared with where the next one does.
 #[derive(Clone, Copy)]
-pub(super) struct From(u64);
+pub(super) struct Arrived(u64);
 
-impl From {
+impl Arrived {
     /// From a workload, behind this interface.
     #[inline(always)]
     pub(super) const fn workload(ifindex: u32) -> Self {
-        Self::new(ARRIVAL_WORKLOAD, ifindex)
+        Self(ARRIVAL_WORKLOAD | ifindex as u64)
     }
 
     /// From the wire, in no tunnel.
-    #[inline(always)]
-    pub(super) const fn wire() -> Self {
-        Self::new(ARRIVAL_DIRECT, 0)
-    }
+    pub(super) const WIRE: Self = Self(ARRIVAL_DIRECT);
+
+    /// Out of a tunnel that XDP has judged.
+    pub(super) const TAKEN_OUT: Self = Self(ARRIVAL_TAKEN_OUT);
 
     /// From the wire, in a tunnel of node `peer`'s.
     #[inline(always)]
@@ -52,110 +49,64 @@ impl From {
             Tunnel::Ipip => ARRIVAL_IPIP,
             Tunnel::Vxlan => ARRIVAL_VXLAN,
         };
-        Self::new(arrival, u32::from_be_bytes(peer))
-    }
-
-    /// Out of a tunnel that XDP has judged.
-    #[inline(always)]
-    pub(super) const fn taken_out() -> Self {
-        Self::new(ARRIVAL_TAKEN_OUT, 0)
-    }
-
-    #[inline(always)]
-    const fn new(arrival: u8, detail: u32) -> Self {
-        Self((arrival as u64) << 40 | detail as u64)
-    }
-
-    #[inline(always)]
-    const fn with(self, way: u8) -> u64 {
-        self.0 | (way as u64) << 32
+        Self(arrival | u32::from_be_bytes(peer) as u64)
     }
 }
 
-/// What is known of a packet's flow.
-pub(super) enum Watch<F> {
-    /// Nothing is asked: acceleration is by route alone.
-    Off,
-    /// It is of no flow.
-    NoFlow,
-    /// It may not be carried, for this reason.
-    Left(Tuple, Reason, Moment),
-    /// It may be carried.
-    Verified(F, Tuple, Moment),
-}
-
-/// What holds while one packet is decided upon. Read first: what is then read of other tables is of
-/// this generation at the earliest.
+/// What is known of a packet's flow. No enum: see [`Verdict`].
 #[derive(Clone, Copy)]
-pub(super) struct Moment {
-    generation: u16,
-    now: u64,
+pub(super) struct Watch {
+    /// Whether anything is asked; else acceleration is by route alone.
+    is_on: bool,
+    /// Whether it is of a flow, which is then this one.
+    is_of_flow: bool,
+    is_handshake: bool,
+    tuple: Tuple,
+    from: Arrived,
+    /// Of a flow, unless the packet opens, closes or resets it.
+    standing: Standing,
 }
 
-impl Moment {
-    #[inline(always)]
-    fn of<T: Tables>(tables: &T) -> Self {
-        Self {
-            generation: tables.generation(),
-            now: tables.now(),
+/// What is known of the flow of packet `ip`, whose header is at `offset`, and which came `from` there.
+/// Nothing, where there is no such header.
+#[inline(always)]
+pub(super) fn watch<P: Packet, T: Tables>(
+    packet: &P,
+    tables: &T,
+    config: &Config,
+    ip: &Result<Ipv4, Reason>,
+    offset: usize,
+    from: Arrived,
+) -> Watch {
+    let mut watch = Watch {
+        is_on: config.flags & flags::ESTABLISHED != 0,
+        is_of_flow: false,
+        is_handshake: false,
+        tuple: Tuple::default(),
+        from,
+        standing: Standing::default(),
+    };
+    if !watch.is_on {
+        return watch;
+    }
+    let Ok(ip) = ip else { return watch };
+    if let Ok((tuple, is_handshake)) = Tuple::of(packet, ip, offset) {
+        watch.is_of_flow = true;
+        watch.is_handshake = is_handshake;
+        watch.tuple = tuple;
+        if !is_handshake {
+            watch.standing = tables.standing(tuple, from.0, config.reverify);
         }
     }
-
-    #[inline(always)]
-    fn is_verified(self, direction: &Direction, config: &Config) -> bool {
-        direction
-            .verified
-            .get(self.generation)
-            .is_some_and(|then| self.now.saturating_sub(then) <= u64::from(config.reverify))
-    }
+    watch
 }
 
-/// What is known of the flow of packet `ip`, whose header is at `offset`.
-#[inline(always)]
-pub(super) fn watch<'t, P: Packet, T: Tables>(
-    packet: &P,
-    tables: &'t T,
-    config: &Config,
-    ip: &Ipv4,
-    offset: usize,
-) -> Watch<impl Deref<Target = Flow> + use<'t, P, T>> {
-    if config.flags & flags::ESTABLISHED == 0 {
-        return Watch::Off;
-    }
-    let Ok(tuple) = Tuple::of(packet, ip, offset) else {
-        return Watch::NoFlow;
-    };
-    let moment = Moment::of(tables);
-    if tuple.is_handshake {
-        return Watch::Left(tuple, Reason::Handshake, moment);
-    }
-    let Some(flow) = tables.flow(tuple.key) else {
-        return Watch::Left(tuple, Reason::NotEstablished, moment);
-    };
-    let [there, back] = &flow.directions;
-    if moment.is_verified(there, config) && moment.is_verified(back, config) {
-        return Watch::Verified(flow, tuple, moment);
-    }
-    let once = |direction: &Direction| direction.verified.parts().1 != 0;
-    let reason = if once(there) && once(back) {
-        Reason::Reverify
-    } else {
-        Reason::NotEstablished
-    };
-    Watch::Left(tuple, reason, moment)
-}
-
-impl<F: Deref<Target = Flow>> Watch<F> {
+impl Watch {
     /// The next hop of the flow's packets that came from where this one did, if nothing has changed
     /// since: what there was to be asked of the tables need not be asked again.
     #[inline(always)]
-    pub(super) fn way_out<'t, T: Tables>(&self, tables: &'t T, from: From) -> Option<&'t NextHop> {
-        let (direction, generation) = self.known(from.with(WAY_OUT))?;
-        #[allow(clippy::cast_possible_truncation)] // it was a number of 16 bits
-        let number = (direction.to.get(generation)? - 1) as u16;
-        let next_hop = tables.next_hop(number)?;
-        direction.packets.increase();
-        Some(next_hop)
+    pub(super) fn way_out<'t, T: Tables>(&self, tables: &'t T) -> Option<&'t NextHop> {
+        tables.next_hop(self.standing.way_out()?)
     }
 
     /// The same, of the pod on this node that they went to, which has `address`.
@@ -163,92 +114,52 @@ impl<F: Deref<Target = Flow>> Watch<F> {
     pub(super) fn way_in<'t, T: Tables>(
         &self,
         tables: &'t T,
-        from: From,
         address: Addr,
     ) -> Option<&'t Endpoint> {
-        let (direction, _) = self.known(from.with(WAY_IN))?;
-        let endpoint = tables.endpoint(address)?;
-        direction.packets.increase();
-        Some(endpoint)
+        if self.standing.is_way_in() {
+            tables.endpoint(address)
+        } else {
+            None
+        }
     }
 
-    /// This direction of the flow and the generation, if its packets have come and gone like that.
-    #[inline(always)]
-    fn known(&self, from_and_way: u64) -> Option<(&Direction, u16)> {
-        let Self::Verified(flow, tuple, moment) = self else {
-            return None;
-        };
-        let direction = flow.directions.get(tuple.direction)?;
-        let is_known = direction.from.get(moment.generation)? == from_and_way;
-        is_known.then_some((direction, moment.generation))
-    }
-
-    /// What becomes of a packet that came from `from` and, going by the tables alone, would get
-    /// `verdict`.
+    /// What becomes of a packet that, going by the tables alone, would get `verdict`.
     #[inline(always)]
     pub(super) fn judge<'t, T: Tables>(
-        self,
+        &self,
         tables: &T,
         config: &Config,
-        from: From,
         verdict: Verdict<'t>,
     ) -> Verdict<'t> {
-        if !matches!(verdict, Verdict::Deliver(..) | Verdict::Send(_)) {
+        if !self.is_on || !matches!(verdict, Verdict::Deliver(..) | Verdict::Send(_)) {
             return verdict;
         }
-        match self {
-            Self::Off => verdict,
-            Self::NoFlow => to_stack(config, &verdict, Reason::NotAFlow, 0),
-            Self::Verified(flow, tuple, moment) => {
-                if let Some(direction) = flow.directions.get(tuple.direction) {
-                    remember(direction, moment, from, &verdict);
-                    direction.packets.increase();
-                }
-                verdict
+        if self.standing.is_established() {
+            if !self.standing.is_way_in() {
+                self.remember(tables, &verdict);
             }
-            Self::Left(tuple, Reason::Handshake, _) => {
-                tables.forget(tuple.key);
-                to_stack(config, &verdict, Reason::Handshake, 0)
-            }
-            Self::Left(tuple, reason, moment) => {
-                enter(tables, &tuple, moment);
-                to_stack(
-                    config,
-                    &verdict,
-                    reason,
-                    tuple.mark(moment.generation).into(),
-                )
-            }
+            return verdict;
         }
+        if !self.is_of_flow {
+            return to_stack(config, &verdict, Reason::NotAFlow, 0);
+        }
+        if self.is_handshake {
+            tables.forget(self.tuple);
+            return to_stack(config, &verdict, Reason::Handshake, 0);
+        }
+        let mark = tables.enter(self.tuple);
+        to_stack(config, &verdict, self.standing.why_not(), mark.into())
     }
-}
 
-/// For the next packet that comes from there.
-#[inline(always)]
-fn remember(direction: &Direction, moment: Moment, from: From, verdict: &Verdict<'_>) {
-    let generation = moment.generation;
-    match verdict {
-        Verdict::Send(send) => {
-            let number = u64::from(send.next_hop.number());
-            direction.to.set(generation, number + 1);
-            direction.from.set(generation, from.with(WAY_OUT));
-        }
-        Verdict::Deliver(..) => direction.from.set(generation, from.with(WAY_IN)),
-        _ => {}
-    }
-}
-
-/// That the stack is given a packet of the flow to be verified.
-#[inline(always)]
-fn enter<T: Tables>(tables: &T, tuple: &Tuple, moment: Moment) {
-    let Some(flow) = tables.flow_or_new(tuple.key) else {
-        return;
-    };
-    if let Some(direction) = flow.directions.get(tuple.direction) {
-        direction.entered.set(moment.generation, moment.now);
-        if direction.since.parts().1 == 0 {
-            direction.since.set(moment.generation, moment.now);
-        }
+    /// For the next packet that comes from there.
+    #[inline(always)]
+    fn remember<T: Tables>(&self, tables: &T, verdict: &Verdict<'_>) {
+        let (way, next_hop) = match verdict {
+            Verdict::Send(send) => (WAY_OUT, send.next_hop.number()),
+            _ => (WAY_IN, 0),
+        };
+        let generation = self.standing.generation();
+        tables.remember(self.tuple, generation, self.from.0 | way, next_hop);
     }
 }
 
@@ -281,14 +192,10 @@ pub(super) fn entering<P: Packet, T: Tables>(
         return 0;
     }
     match Tuple::of(packet, ip, parse::IP) {
-        Ok(tuple) if tuple.is_handshake => {
-            tables.forget(tuple.key);
+        Ok((tuple, false)) => tables.enter(tuple).into(),
+        Ok((tuple, true)) => {
+            tables.forget(tuple);
             0
-        }
-        Ok(tuple) => {
-            let moment = Moment::of(tables);
-            enter(tables, &tuple, moment);
-            tuple.mark(moment.generation).into()
         }
         Err(_) => 0,
     }
@@ -297,10 +204,10 @@ pub(super) fn entering<P: Packet, T: Tables>(
 /// Learns from a packet that leaves the stack for a local pod, with this mark.
 #[inline(always)]
 pub fn to_workload<P: Packet, T: Tables>(packet: &P, tables: &T, mark: u16) -> Reason {
-    if mark == 0 {
+    if mark == 0 || parse::ethertype(packet) != Ok(ETHERTYPE_IPV4) {
         return Reason::Unmarked;
     }
-    verify(packet, tables, mark, parse::IP).unwrap_or(Reason::Unmarked)
+    leave(packet, tables, mark, parse::IP).unwrap_or(Reason::Unmarked)
 }
 
 /// Learns from a packet that leaves the stack for the wire, with this mark: as it is, or in a tunnel
@@ -310,41 +217,36 @@ pub fn to_uplink<P: Packet, T: Tables>(packet: &P, tables: &T, mark: u16) -> Rea
     if mark == 0 {
         return Reason::Unmarked;
     }
-    leaving(packet, tables, mark).unwrap_or(Reason::Unmarked)
+    leave_for_wire(packet, tables, mark).unwrap_or(Reason::Unmarked)
 }
 
 #[inline(always)]
-fn leaving<P: Packet, T: Tables>(packet: &P, tables: &T, mark: u16) -> Result<Reason, Reason> {
+fn leave_for_wire<P: Packet, T: Tables>(
+    packet: &P,
+    tables: &T,
+    mark: u16,
+) -> Result<Reason, Reason> {
     let config = tables.config().ok_or(Reason::NoConfig)?;
     // In arms, so that in each of them every offset is a constant.
     match open::tunnel_out(packet, config)? {
-        None => verify(packet, tables, mark, parse::IP),
-        Some(Tunnel::Ipip) => verify(packet, tables, mark, open::inner_offset(Tunnel::Ipip)),
-        Some(Tunnel::Vxlan) => verify(packet, tables, mark, open::inner_offset(Tunnel::Vxlan)),
+        None => leave(packet, tables, mark, parse::IP),
+        Some(Tunnel::Ipip) => leave(packet, tables, mark, open::inner_offset(Tunnel::Ipip)),
+        Some(Tunnel::Vxlan) => leave(packet, tables, mark, open::inner_offset(Tunnel::Vxlan)),
     }
 }
 
-/// The packet came in with this mark: if it would get the same now, it leaves as it came.
 #[inline(always)]
-fn verify<P: Packet, T: Tables>(
+fn leave<P: Packet, T: Tables>(
     packet: &P,
     tables: &T,
     mark: u16,
     offset: usize,
 ) -> Result<Reason, Reason> {
-    if offset == parse::IP && parse::ethertype(packet)? != ETHERTYPE_IPV4 {
-        return Err(Reason::NotIpv4);
-    }
     let ip = parse::ipv4(packet, offset)?;
-    let tuple = Tuple::of(packet, &ip, offset)?;
-    let moment = Moment::of(tables);
-    if tuple.mark(moment.generation) != mark {
-        return Ok(Reason::Translated);
+    let (tuple, _) = Tuple::of(packet, &ip, offset)?;
+    if tables.leave(tuple, mark) {
+        Ok(Reason::Verified)
+    } else {
+        Ok(Reason::Translated)
     }
-    if let Some(flow) = tables.flow(tuple.key)
-        && let Some(direction) = flow.directions.get(tuple.direction)
-    {
-        direction.verified.set(moment.generation, moment.now);
-    }
-    Ok(Reason::Verified)
 }

@@ -1,14 +1,12 @@
 //! What the wire brings.
 
-use core::ops::Deref;
-
 use super::{
     Arrival, Decap, Verdict, deliver,
-    established::{From, watch},
+    established::{Arrived, watch},
     open::{self, Opened},
 };
 use crate::{
-    abi::{Addr, Config, Flow, NextHop, NextHopKind},
+    abi::{Addr, Config, NextHop, NextHopKind},
     headers::ETHERTYPE_IPV4,
     packet::{Packet, Tunnel},
     parse::{self, Ipv4},
@@ -53,8 +51,15 @@ fn to_pod<'t, P: Packet, T: Tables>(
 ) -> Result<Verdict<'t>, Reason> {
     let ip = parse::ipv4(packet, parse::IP)?;
     let arrival = Arrival::TakenOut(tunnel);
-    let watch = watch(packet, tables, config, &ip, parse::IP);
-    if let Some(endpoint) = watch.way_in(tables, From::taken_out(), ip.destination) {
+    let watch = watch(
+        packet,
+        tables,
+        config,
+        &Ok(ip),
+        parse::IP,
+        Arrived::TAKEN_OUT,
+    );
+    if let Some(endpoint) = watch.way_in(tables, ip.destination) {
         return deliver(packet, tables, &ip, parse::IP, endpoint, arrival);
     }
     let endpoint = tables.endpoint(ip.destination).ok_or(Reason::ForHost)?;
@@ -62,7 +67,7 @@ fn to_pod<'t, P: Packet, T: Tables>(
     if config.carrier == 0 {
         return Ok(verdict);
     }
-    Ok(watch.judge(tables, config, From::taken_out(), verdict))
+    Ok(watch.judge(tables, config, verdict))
 }
 
 #[inline(always)]
@@ -106,8 +111,8 @@ fn direct<'t, P: Packet, T: Tables>(
     config: &Config,
     ip: &Ipv4,
 ) -> Result<Verdict<'t>, Reason> {
-    let watch = watch(packet, tables, config, ip, parse::IP);
-    if let Some(endpoint) = watch.way_in(tables, From::wire(), ip.destination) {
+    let watch = watch(packet, tables, config, &Ok(*ip), parse::IP, Arrived::WIRE);
+    if let Some(endpoint) = watch.way_in(tables, ip.destination) {
         return deliver(packet, tables, ip, parse::IP, endpoint, Arrival::Direct);
     }
     let endpoint = tables.endpoint(ip.destination).ok_or(Reason::NotForPod)?;
@@ -117,7 +122,7 @@ fn direct<'t, P: Packet, T: Tables>(
         return Err(Reason::SourceOutside);
     }
     let verdict = deliver(packet, tables, ip, parse::IP, endpoint, Arrival::Direct)?;
-    Ok(watch.judge(tables, config, From::wire(), verdict))
+    Ok(watch.judge(tables, config, verdict))
 }
 
 /// Whether the route to `source` is a direct one. Of many ways the first tells: whoever gives a route
@@ -138,7 +143,7 @@ fn out_of_tunnel<'t, P: Packet, T: Tables>(
     packet: &P,
     tables: &'t T,
     config: &Config,
-    opened: Opened<'t, impl Deref<Target = Flow>>,
+    opened: Opened<'t>,
     tunnel: Tunnel,
 ) -> Verdict<'t> {
     let decap = opened.decap;

@@ -2,7 +2,7 @@
 
 use super::{
     Arrival, Verdict, deliver,
-    established::{From, Watch, watch},
+    established::{Arrived, watch},
     send, send_by, tunnelled,
 };
 use crate::{
@@ -35,19 +35,16 @@ fn decide<'t, P: Packet, T: Tables>(
     match parse::ethertype(packet)? {
         ETHERTYPE_IPV4 => {
             let ip = parse::ipv4(packet, parse::IP);
-            let from = From::workload(ifindex);
-            let watch = match &ip {
-                Ok(ip) => watch(packet, tables, config, ip, parse::IP),
-                Err(_) => Watch::NoFlow,
-            };
+            let from = Arrived::workload(ifindex);
+            let watch = watch(packet, tables, config, &ip, parse::IP, from);
             if let Ok(ip) = &ip {
-                if let Some(next_hop) = watch.way_out(tables, from) {
+                if let Some(next_hop) = watch.way_out(tables) {
                     routable(packet)?;
                     ip.forwardable()?;
                     let ports = parse::ports(packet, ip, parse::IP);
                     return send_by(packet, config, *ip, ports, next_hop, true);
                 }
-                if let Some(endpoint) = watch.way_in(tables, from, ip.destination) {
+                if let Some(endpoint) = watch.way_in(tables, ip.destination) {
                     routable(packet)?;
                     return deliver(packet, tables, ip, parse::IP, endpoint, Arrival::Local);
                 }
@@ -65,7 +62,7 @@ fn decide<'t, P: Packet, T: Tables>(
             }
             parse::untagged(packet)?;
             let verdict = forward(packet, tables, config, ifindex, ip?)?;
-            Ok(watch.judge(tables, config, from, verdict))
+            Ok(watch.judge(tables, config, verdict))
         }
         ETHERTYPE_ARP => {
             parse::untagged(packet)?;

@@ -1,16 +1,14 @@
 //! Opening what the wire brings in a tunnel.
 
-use core::ops::Deref;
-
 use network_types::{ip::Ipv4Hdr, udp::UdpHdr};
 
 use super::{
     Arrival, Decap, Verdict, deliver,
-    established::{From, Watch, watch},
+    established::{Arrived, Watch, watch},
     tunnelled,
 };
 use crate::{
-    abi::{Config, Endpoint, Flow},
+    abi::{Config, Endpoint},
     ecn,
     headers::{
         ETHERNET_LEN, ETHERTYPE_IPV4, EthernetHeader, UDP_LEN, VXLAN_LEN, VxlanBytes, vxlan_header,
@@ -27,20 +25,18 @@ const VXLAN: usize = parse::TRANSPORT + UDP_LEN;
 const VXLAN_INNER_ETHERNET: usize = VXLAN + VXLAN_LEN;
 
 /// A tunnel packet, looked into and judged.
-pub(super) struct Opened<'t, F> {
+pub(super) struct Opened<'t> {
     /// The inner header.
     pub(super) inner: Ipv4,
     /// The local pod it is for, or none where it is for this node itself.
     pub(super) endpoint: Option<&'t Endpoint>,
     /// How it is taken out.
     pub(super) decap: Decap,
-    /// Where it came from.
-    from: From,
-    /// What is known of its flow; nothing more to be asked, where its way is known.
-    watch: Option<Watch<F>>,
+    /// What is known of its flow.
+    watch: Watch,
 }
 
-impl<'t, F: Deref<Target = Flow>> Opened<'t, F> {
+impl<'t> Opened<'t> {
     /// Straight to the local pod that it is for, out of `tunnel`.
     ///
     /// # Errors
@@ -63,10 +59,7 @@ impl<'t, F: Deref<Target = Flow>> Opened<'t, F> {
             endpoint,
             Arrival::Tunnelled(self.decap),
         )?;
-        Ok(match self.watch {
-            Some(watch) => watch.judge(tables, config, self.from, verdict),
-            None => verdict,
-        })
+        Ok(self.watch.judge(tables, config, verdict))
     }
 }
 
@@ -113,36 +106,28 @@ pub(super) fn open<'t, P: Packet, T: Tables>(
     config: &Config,
     outer: &Ipv4,
     tunnel: Tunnel,
-) -> Result<Opened<'t, impl Deref<Target = Flow> + use<'t, P, T>>, Reason> {
-    let from = From::tunnel(tunnel, outer.source);
+) -> Result<Opened<'t>, Reason> {
+    let from = Arrived::tunnel(tunnel, outer.source);
     let offset = inner_offset(tunnel);
     let inner = inner(packet, outer, offset);
-    let (watch, known) = match &inner {
-        Ok(inner) => {
-            let watch = watch(packet, tables, config, inner, offset);
-            let known = watch.way_in(tables, from, inner.destination);
-            (watch, known)
-        }
-        Err(_) => (Watch::NoFlow, None),
+    let watch = watch(packet, tables, config, &inner, offset, from);
+    let known = match &inner {
+        Ok(inner) => watch.way_in(tables, inner.destination),
+        Err(_) => None,
     };
     if known.is_none() && tables.peer(outer.source).is_none() {
         return Err(unknown_peer(config));
     }
     let inner = inner?;
-    let (endpoint, watch) = match known {
-        Some(endpoint) => (Some(endpoint), None),
-        None => {
-            let peer = outer.source;
-            let endpoint = tunnelled::check(packet, tables, config, peer, &inner, offset)?;
-            (endpoint, Some(watch))
-        }
+    let endpoint = match known {
+        Some(endpoint) => Some(endpoint),
+        None => tunnelled::check(packet, tables, config, outer.source, &inner, offset)?,
     };
     let tos = ecn::decapsulate(outer.tos, inner.tos).ok_or(Reason::Congestion)?;
     Ok(Opened {
         inner,
         endpoint,
         decap: Decap { tunnel, tos },
-        from,
         watch,
     })
 }

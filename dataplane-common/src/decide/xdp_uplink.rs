@@ -4,15 +4,13 @@
 //! tunnel is left in the buffer. Whom they are delivered to is for [`super::from_uplink`], which
 //! sees them next.
 
-use core::ops::Deref;
-
 use super::{
     Decap, Verdict,
     from_uplink::received,
     open::{self, Opened},
 };
 use crate::{
-    abi::{Config, Flow},
+    abi::Config,
     packet::{Packet, Tunnel},
     reason::Reason,
     tables::Tables,
@@ -46,7 +44,7 @@ fn out_of_tunnel<P: Packet, T: Tables>(
     packet: &P,
     tables: &T,
     config: &Config,
-    opened: Opened<'_, impl Deref<Target = Flow>>,
+    opened: Opened<'_>,
     tunnel: Tunnel,
 ) -> Result<Decap, Reason> {
     let decap = opened.decap;

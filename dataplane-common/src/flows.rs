@@ -1,0 +1,187 @@
+//! What is remembered of flows: when it lets a packet be carried, and what is written there.
+//!
+//! Each function takes and returns plain numbers: in the programs each is a function of its own, which
+//! the verifier looks at once, instead of with every path that leads to it.
+
+use core::ops::Deref;
+
+use crate::{
+    abi::{Direction, Flow, FlowKey, WAY_IN, WAY_OUT},
+    reason::Reason,
+    tuple::Tuple,
+};
+
+/// Where flows are remembered.
+pub trait FlowTable {
+    /// What is remembered of a flow.
+    fn flow(&self, key: FlowKey) -> Option<impl Deref<Target = Flow> + use<'_, Self>>;
+
+    /// As [`FlowTable::flow`], of one that there may be none of yet.
+    fn flow_or_new(&self, key: FlowKey) -> Option<impl Deref<Target = Flow> + use<'_, Self>>;
+
+    /// The generation that holds now.
+    fn generation(&self) -> u16;
+
+    /// Now, in [ticks](crate::abi::TICK_SHIFT).
+    fn now(&self) -> u64;
+}
+
+/// Whether packets of a flow may be carried, and where those that came from one place have gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Standing(u64);
+
+impl Standing {
+    const ESTABLISHED: u64 = 1 << 16;
+    const ONCE: u64 = 1 << 17;
+    const OUT: u64 = 1 << 18;
+    const IN: u64 = 1 << 19;
+    const NEXT_HOP: u32 = 32;
+
+    /// Whether the stack has let the flow through both ways, lately.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_established(self) -> bool {
+        self.0 & Self::ESTABLISHED != 0
+    }
+
+    /// The number of the next hop that packets from there go to, without anything more being looked
+    /// up.
+    #[inline(always)]
+    #[must_use]
+    #[allow(clippy::cast_possible_truncation)] // a field
+    pub const fn way_out(self) -> Option<u16> {
+        if self.0 & Self::OUT == 0 {
+            None
+        } else {
+            Some((self.0 >> Self::NEXT_HOP) as u16)
+        }
+    }
+
+    /// Whether packets from there go to the pod on this node that has their destination, without
+    /// anything more being looked up.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_way_in(self) -> bool {
+        self.0 & Self::IN != 0
+    }
+
+    /// The generation that this holds in. What is read of other tables afterwards is of this one at the
+    /// earliest.
+    #[inline(always)]
+    #[must_use]
+    #[allow(clippy::cast_possible_truncation)] // a field
+    pub const fn generation(self) -> u16 {
+        self.0 as u16
+    }
+
+    /// Why packets may not be carried.
+    #[inline(always)]
+    #[must_use]
+    pub const fn why_not(self) -> Reason {
+        if self.0 & Self::ONCE == 0 {
+            Reason::NotEstablished
+        } else {
+            Reason::Reverify
+        }
+    }
+
+    /// The number that it is.
+    #[inline(always)]
+    #[must_use]
+    pub const fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    /// That of a number that was one.
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+}
+
+/// How the flow of `tuple` stands, whose packets come from `from` ([`Direction::from`] without a way),
+/// if the stack sees it anew after `reverify` ticks. A packet whose way is known is counted.
+#[inline(always)]
+pub fn standing<T: FlowTable>(table: &T, tuple: Tuple, from: u64, reverify: u32) -> Standing {
+    let generation = table.generation();
+    let nothing = Standing(generation.into());
+    let Some(flow) = table.flow(tuple.key()) else {
+        return nothing;
+    };
+    let (there, back) = (tuple.direction(&flow), tuple.back().direction(&flow));
+    let now = table.now();
+    let is_verified = |direction: &Direction| {
+        let then = direction.verified.get(generation);
+        then.is_some_and(|then| now.saturating_sub(then) <= u64::from(reverify))
+    };
+    if !is_verified(there) || !is_verified(back) {
+        let once = |direction: &Direction| direction.verified.parts().1 != 0;
+        return if once(there) && once(back) {
+            Standing(nothing.0 | Standing::ONCE)
+        } else {
+            nothing
+        };
+    }
+    let established = Standing(nothing.0 | Standing::ESTABLISHED);
+    let way = match there.from.get(generation) {
+        Some(known) if known == from | WAY_IN => Standing::IN,
+        Some(known) if known == from | WAY_OUT => match there.to.get(generation) {
+            Some(next_hop) => Standing::OUT | (next_hop - 1) << Standing::NEXT_HOP,
+            None => return established,
+        },
+        _ => return established,
+    };
+    there.packets.increase();
+    Standing(established.0 | way)
+}
+
+/// For the next packet of the flow that comes from there: its way, and if that is out, the number of
+/// the next hop. What it is made of was read in this generation at the earliest.
+#[inline(always)]
+pub fn remember<T: FlowTable>(
+    table: &T,
+    tuple: Tuple,
+    generation: u16,
+    from_and_way: u64,
+    next_hop: u16,
+) {
+    if let Some(flow) = table.flow(tuple.key()) {
+        let direction = tuple.direction(&flow);
+        direction.to.set(generation, u64::from(next_hop) + 1);
+        direction.from.set(generation, from_and_way);
+        direction.packets.increase();
+    }
+}
+
+/// That the stack is handed a packet of the flow, which bears what is returned; 0 where nothing can be
+/// remembered.
+#[inline(always)]
+pub fn enter<T: FlowTable>(table: &T, tuple: Tuple) -> u16 {
+    let generation = table.generation();
+    let now = table.now();
+    let Some(flow) = table.flow_or_new(tuple.key()) else {
+        return 0;
+    };
+    let direction = tuple.direction(&flow);
+    direction.entered.set(generation, now);
+    if direction.since.parts().1 == 0 {
+        direction.since.set(generation, now);
+    }
+    tuple.mark(generation)
+}
+
+/// That a packet of the flow leaves the stack that bears `mark`. If it would get the same now, it is
+/// as it came in: that is noted, and returned.
+#[inline(always)]
+pub fn leave<T: FlowTable>(table: &T, tuple: Tuple, mark: u16) -> bool {
+    let generation = table.generation();
+    if tuple.mark(generation) != mark {
+        return false;
+    }
+    if let Some(flow) = table.flow(tuple.key()) {
+        let now = table.now();
+        tuple.direction(&flow).verified.set(generation, now);
+    }
+    true
+}

@@ -12,7 +12,7 @@ use dataplane_common::abi::Hook;
 use tracing::{info, warn};
 
 use crate::{
-    dataplane::{self, Pins, Removal},
+    dataplane::{self, Changed, Pins, Removal},
     kernel::{CARRIER_NAME, Netlink, OwnRoute, interface_name},
 };
 
@@ -52,6 +52,10 @@ enum Step {
     Pinned(Removal),
     /// A clsact qdisc that was added for our filters, and the record of it.
     Qdisc(u32, PathBuf),
+    /// Conntrack is told to spare the connections that it has not followed.
+    Connections,
+    /// A sysctl that was changed for the programs.
+    Sysctl(Changed),
     /// A route of ours.
     Route(OwnRoute),
     /// The carrier.
@@ -77,6 +81,14 @@ async fn steps(pins: &Pins, netlink: &Netlink) -> Result<Vec<Step>> {
         let qdiscs = removals.qdiscs.iter().cloned();
         steps.extend(qdiscs.map(|(ifindex, record)| Step::Qdisc(ifindex, record)));
     }
+    let sysctls = removals
+        .iter()
+        .flat_map(|removals| removals.sysctls.clone());
+    let sysctls: Vec<_> = sysctls.map(Step::Sysctl).collect();
+    if !sysctls.is_empty() {
+        steps.push(Step::Connections);
+    }
+    steps.extend(sysctls);
     steps.extend(netlink.own_routes().await?.into_iter().map(Step::Route));
     if netlink.find_carrier(CARRIER_NAME).await?.is_some() {
         steps.push(Step::Carrier);
@@ -111,6 +123,11 @@ impl Step {
                 netlink.delete_empty_clsact(*ifindex).await?;
                 dataplane::forget_qdisc(record)
             }
+            Self::Connections => {
+                dataplane::spare_connections();
+                Ok(())
+            }
+            Self::Sysctl(changed) => changed.restore(),
             Self::Route(route) => netlink.delete_route(route).await,
             Self::Carrier => netlink.delete_carrier(CARRIER_NAME).await.map(drop),
             Self::Base(base) => match fs::remove_dir(base) {
@@ -133,6 +150,11 @@ impl fmt::Display for Step {
                 interface_name(*ifindex).unwrap_or_else(|| format!("interface number {ifindex}")),
                 record.display()
             ),
+            Self::Connections => f.write_str(
+                "have conntrack take whatever comes of the TCP connections that there are, of which \
+                 it has not seen all",
+            ),
+            Self::Sysctl(changed) => changed.fmt(f),
             Self::Route(route) => write!(f, "delete the route {route}"),
             Self::Carrier => write!(f, "delete the device {CARRIER_NAME}"),
             Self::Base(base) => write!(

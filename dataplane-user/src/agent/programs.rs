@@ -7,7 +7,7 @@ use dataplane_common::abi::Hook;
 use tracing::{info, warn};
 
 use crate::{
-    config::Config,
+    config::{Acceleration, Config},
     dataplane::{
         self, Attachment, Attachments, Dataplane, Pins, WhyOff, XdpLinks, XdpState, XdpUplink,
     },
@@ -19,6 +19,8 @@ pub(super) struct Programs {
     dataplane: Dataplane,
     attachments: Attachments,
     xdp: XdpLinks,
+    acceleration: Acceleration,
+    pins: Pins,
 }
 
 impl Programs {
@@ -31,6 +33,8 @@ impl Programs {
             dataplane,
             attachments: Attachments::new(pins.clone(), config.attach),
             xdp: XdpLinks::new(pins.clone()),
+            acceleration: config.acceleration,
+            pins: pins.clone(),
         })
     }
 
@@ -41,18 +45,26 @@ impl Programs {
             .all(|hook| self.attachments.has(ifindex, *hook))
     }
 
-    /// Attaches what is wanted, and takes off what is not.
+    /// Attaches what is wanted, and takes off what is not. Connection tracking is as the programs
+    /// need it for as long as they may be there.
     pub(super) async fn attach(
         &mut self,
         netlink: &Netlink,
         attachments: &BTreeSet<Attachment>,
         xdp: &BTreeSet<XdpUplink>,
     ) -> Result<()> {
+        if self.acceleration == Acceleration::Established {
+            dataplane::set_sysctls(&self.pins)?;
+        }
         let taken_off = self.xdp.keep_only(xdp)?;
         netlink.wait_without_xdp(&taken_off).await?;
         let tc = self.attach_to_tc(attachments);
         let xdp = self.attach_to_xdp(xdp);
-        tc.and(xdp)
+        tc.and(xdp)?;
+        if self.acceleration == Acceleration::All {
+            dataplane::restore_sysctls(&self.pins)?;
+        }
+        Ok(())
     }
 
     fn attach_to_tc(&mut self, attachments: &BTreeSet<Attachment>) -> Result<()> {

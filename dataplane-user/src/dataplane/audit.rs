@@ -18,7 +18,7 @@ use super::{
     attach::{self, hook_and_index, side},
     bpf_object, clsact,
     pinned::{Link, Pinned, Shape, look},
-    pins, xdp,
+    pins, sysctls, xdp,
 };
 use crate::kernel::interface_name;
 
@@ -52,7 +52,7 @@ struct Audit {
 impl Audit {
     /// Everything below the directory of this version.
     fn version(&mut self, pins: &Pins) -> Result<()> {
-        let directories = [pins.maps(), pins.links(), pins.xdp()];
+        let directories = [pins.maps(), pins.links(), pins.xdp(), pins.sysctls()];
         if !self.is_directory(&pins.version())? {
             return Ok(());
         }
@@ -116,6 +116,16 @@ impl Audit {
                 }
             }
         }
+        if self.is_directory(&pins.sysctls())? {
+            for name in pins::names(&pins.sysctls())? {
+                let path = pins.sysctls().join(&name);
+                if sysctls::understands(&name) {
+                    self.sysctl(&path)?;
+                } else if ours {
+                    self.strangers.push(path);
+                }
+            }
+        }
         Ok(())
     }
 
@@ -147,6 +157,14 @@ impl Audit {
                 self.problem(path, &wanted, &found);
             }
             _ => {}
+        }
+        Ok(())
+    }
+
+    fn sysctl(&mut self, path: &Path) -> Result<()> {
+        match look(path)? {
+            None | Some(Pinned::Directory) => {}
+            Some(found) => self.problem(path, "a directory, the record of a sysctl", &found),
         }
         Ok(())
     }

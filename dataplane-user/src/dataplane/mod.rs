@@ -18,6 +18,7 @@ mod pins;
 mod probe;
 mod removal;
 mod routes;
+mod sysctls;
 mod trie;
 mod xdp;
 
@@ -32,6 +33,7 @@ pub use object::bpf_object;
 pub use pins::{PinLock, Pins};
 pub use removal::{Removal, Removals, removals, remove_others};
 pub use routes::RouteMap;
+pub use sysctls::{Changed, changed_sysctls, restore_sysctls, set_sysctls, spare_connections};
 pub use xdp::{WhyOff, XdpLinks, XdpMode, XdpState, XdpUplink, xdp_states};
 
 use anyhow::Result;
@@ -59,5 +61,6 @@ pub fn claim(pins: &Pins) -> Result<PinLock> {
 /// programs replace it.
 pub fn adopt(pins: &Pins) -> Result<()> {
     pins.adopt_links(attach::understands)?;
-    pins.adopt_xdp(xdp::understands)
+    pins.adopt_xdp(xdp::understands)?;
+    pins.adopt_sysctls(sysctls::understands)
 }

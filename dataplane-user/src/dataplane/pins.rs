@@ -21,6 +21,7 @@ use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 const MAPS: &str = "maps";
 const LINKS: &str = "links";
 const XDP: &str = "xdp";
+const SYSCTLS: &str = "sysctls";
 
 /// The directory of pins, of one ABI version.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +78,12 @@ impl Pins {
         self.version().join(XDP)
     }
 
+    /// The directory of what is recorded of sysctls.
+    #[must_use]
+    pub fn sysctls(&self) -> PathBuf {
+        self.version().join(SYSCTLS)
+    }
+
     /// Whether anything is pinned there.
     #[must_use]
     pub fn exist(&self) -> bool {
@@ -102,7 +109,7 @@ impl Pins {
 
     /// Makes the directories.
     pub(super) fn create(&self) -> Result<()> {
-        for directory in [self.maps(), self.links(), self.xdp()] {
+        for directory in [self.maps(), self.links(), self.xdp(), self.sysctls()] {
             fs::create_dir_all(&directory).with_context(|| {
                 format!("cannot make the pin directory {}", directory.display())
             })?;
@@ -175,6 +182,11 @@ impl Pins {
         self.adopt(XDP, understands)
     }
 
+    /// As [`Pins::adopt_links`], for what is recorded of sysctls.
+    pub(super) fn adopt_sysctls(&self, understands: impl Fn(&str) -> bool) -> Result<()> {
+        self.adopt(SYSCTLS, understands)
+    }
+
     fn adopt(&self, directory: &str, understands: impl Fn(&str) -> bool) -> Result<()> {
         for other in self.others()? {
             let theirs = other.version().join(directory);
@@ -215,8 +227,14 @@ impl Pins {
     }
 
     /// The directories, each behind those in it.
-    fn directories(&self) -> [PathBuf; 4] {
-        [self.links(), self.xdp(), self.maps(), self.version()]
+    fn directories(&self) -> [PathBuf; 5] {
+        [
+            self.links(),
+            self.xdp(),
+            self.sysctls(),
+            self.maps(),
+            self.version(),
+        ]
     }
 
     /// The directory of this version.

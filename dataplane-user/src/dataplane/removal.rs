@@ -13,7 +13,9 @@ use super::{
     audit::{is_our_link, is_our_xdp, shapes},
     clsact,
     pinned::{Pinned, look},
-    pins, xdp,
+    pins,
+    sysctls::{self, Changed, changed_sysctls},
+    xdp,
 };
 use crate::kernel::interface_name;
 
@@ -55,6 +57,8 @@ pub struct Removals {
     pub tc: Vec<Removal>,
     /// The clsact qdiscs that are ours: interface index and record, which goes when the qdisc has.
     pub qdiscs: Vec<(u32, PathBuf)>,
+    /// The sysctls that were changed for the programs, to be set back when these are off.
+    pub sysctls: Vec<Changed>,
     /// Maps, and what is left then.
     pub rest: Vec<Removal>,
 }
@@ -96,6 +100,12 @@ pub fn removals(pins: &Pins) -> Result<Removals> {
         };
         removals.tc.push(removal);
     }
+    removals.sysctls = changed_sysctls(pins)?;
+    for (name, path, found) in pinned(&pins.sysctls())? {
+        if !sysctls::understands(&name) || found != Pinned::Directory {
+            removals.rest.push(unknown(pins, path, &found, false));
+        }
+    }
     let shapes = shapes()?;
     for (name, path, found) in pinned(&pins.maps())? {
         let shape = shapes.get(&*name).copied().map(Pinned::Map);
@@ -120,7 +130,15 @@ pub fn removals(pins: &Pins) -> Result<Removals> {
 pub fn remove_others(pins: &Pins) -> Result<Vec<Removal>> {
     let mut left = Vec::new();
     for other in pins.others()? {
-        let Removals { xdp, tc, rest, .. } = removals(&other)?;
+        let Removals {
+            xdp,
+            tc,
+            sysctls,
+            rest,
+            ..
+        } = removals(&other)?;
+        // What is not adopted is recorded here already.
+        sysctls.iter().try_for_each(Changed::forget)?;
         for removal in xdp.into_iter().chain(tc).chain(rest) {
             removal.carry_out()?;
             if matches!(removal, Removal::Leave(_)) {
@@ -145,7 +163,7 @@ fn pinned(directory: &Path) -> Result<Vec<(String, PathBuf, Pinned)>> {
 
 /// The directories, which stay as long as anything in them does.
 fn directories(pins: &Pins, stays: bool) -> Result<Vec<Removal>> {
-    let ours = [pins.links(), pins.xdp(), pins.maps()];
+    let ours = [pins.links(), pins.xdp(), pins.sysctls(), pins.maps()];
     let mut removals = Vec::new();
     let mut stays = stays;
     for name in pins::names(&pins.version())? {

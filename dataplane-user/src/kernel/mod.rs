@@ -10,6 +10,7 @@
 //! - [`Events`] says *that* the stack's state changed, never what: whoever is woken reads it again.
 //! - [`Link`], [`Address`], [`Route`], [`Neighbour`] and [`Underlay`] are what is read.
 //! - [`CarrierSpec`] and [`OwnRoute`] are what is written.
+//! - [`Conntrack`] and [`Sysctl`] are netfilter's half of it, and wait for their answers.
 //!
 //! Invariant: only what identifies itself as ours is ever changed or removed. The carrier carries
 //! [`CARRIER_ALIAS`]; a route of ours has both [`PROTOCOL`] and [`METRIC`].
@@ -20,6 +21,7 @@
 mod address;
 mod carrier;
 mod connection;
+mod conntrack;
 mod events;
 pub mod fib;
 mod link;
@@ -28,6 +30,7 @@ mod own_route;
 mod qdisc;
 mod request;
 mod route;
+mod sysctl;
 mod underlay;
 
 #[cfg(test)]
@@ -42,10 +45,12 @@ pub use self::{
     address::Address,
     carrier::{CARRIER_ALIAS, CARRIER_NAME, CarrierSpec},
     connection::Netlink,
+    conntrack::{ConnTuple, ConnectionEntry, Conntrack, Detail, TCP_ESTABLISHED},
     events::Events,
     link::{Ipip, Link, Vxlan, interface_name},
     neighbour::Neighbour,
     own_route::{METRIC, OwnRoute, OwnTarget, PROTOCOL, difference},
     route::{Route, TABLE_MAIN},
+    sysctl::Sysctl,
     underlay::Underlay,
 };

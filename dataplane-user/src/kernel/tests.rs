@@ -4,6 +4,7 @@
 //! half is its own witness.
 
 mod carrier;
+mod conntrack;
 mod events;
 mod namespace;
 mod neighbours;

@@ -18,7 +18,7 @@ use tokio::{
 };
 use tracing::{debug, error, info, warn};
 
-use super::{programs::Programs, said::Said, watch::watch};
+use super::{netfilter::Netfilter, programs::Programs, said::Said, watch::watch};
 use crate::{
     cluster::Cluster,
     config::Config,
@@ -55,6 +55,7 @@ pub(super) async fn run(
     let lock = dataplane::claim(&pins)?;
     metrics.alive();
     let programs = Programs::load(&config, &pins)?;
+    let _netfilter = Netfilter::accompany(&config, &pins, &metrics)?;
     metrics.alive();
     let agent = Agent {
         reconciler: Reconciler::open(&pins)?,

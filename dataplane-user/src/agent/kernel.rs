@@ -15,7 +15,7 @@ use tokio::{
 };
 use tracing::{debug, info};
 
-use super::{programs::Programs, said::Said};
+use super::{netfilter::Netfilter, programs::Programs, said::Said};
 use crate::{
     config::{Config, KernelSource},
     dataplane::{self, PinLock, Pins},
@@ -40,6 +40,7 @@ pub(super) async fn run(config: Config, source: KernelSource, metrics: Arc<Metri
     let lock = dataplane::claim(&pins)?;
     metrics.alive();
     let programs = Programs::load(&config, &pins)?;
+    let _netfilter = Netfilter::accompany(&config, &pins, &metrics)?;
     metrics.alive();
     let kernel = KernelFib::open(&config, &source, netlink.clone()).await?;
     let agent = Agent {

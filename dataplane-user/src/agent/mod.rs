@@ -1,8 +1,12 @@
 //! The agent: source -> model -> plan -> reconcile -> kernel, once at start and after every change.
 
+mod companion;
 mod file;
+mod idle;
 mod kernel;
+mod netfilter;
 mod programs;
+mod rules;
 mod said;
 mod watch;
 

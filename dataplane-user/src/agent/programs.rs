@@ -7,7 +7,7 @@ use dataplane_common::abi::Hook;
 use tracing::{info, warn};
 
 use crate::{
-    config::{Acceleration, Config},
+    config::Config,
     dataplane::{
         self, Attachment, Attachments, Dataplane, Pins, WhyOff, XdpLinks, XdpState, XdpUplink,
     },
@@ -19,8 +19,8 @@ pub(super) struct Programs {
     dataplane: Dataplane,
     attachments: Attachments,
     xdp: XdpLinks,
-    acceleration: Acceleration,
     pins: Pins,
+    is_established: bool,
 }
 
 impl Programs {
@@ -33,8 +33,8 @@ impl Programs {
             dataplane,
             attachments: Attachments::new(pins.clone(), config.attach),
             xdp: XdpLinks::new(pins.clone()),
-            acceleration: config.acceleration,
             pins: pins.clone(),
+            is_established: config.is_established(),
         })
     }
 
@@ -53,7 +53,7 @@ impl Programs {
         attachments: &BTreeSet<Attachment>,
         xdp: &BTreeSet<XdpUplink>,
     ) -> Result<()> {
-        if self.acceleration == Acceleration::Established {
+        if self.is_established {
             dataplane::set_sysctls(&self.pins)?;
         }
         let taken_off = self.xdp.keep_only(xdp)?;
@@ -61,7 +61,7 @@ impl Programs {
         let tc = self.attach_to_tc(attachments);
         let xdp = self.attach_to_xdp(xdp);
         tc.and(xdp)?;
-        if self.acceleration == Acceleration::All {
+        if !self.is_established {
             dataplane::restore_sysctls(&self.pins)?;
         }
         Ok(())

@@ -1,6 +1,8 @@
 //! The generation of what is known of flows.
 
-use anyhow::Result;
+use std::fs::File;
+
+use anyhow::{Context, Result};
 use dataplane_common::abi::{Generation, maps};
 
 use super::{BpfArray, Pins};
@@ -9,6 +11,8 @@ use super::{BpfArray, Pins};
 pub struct Generations {
     map: BpfArray<u32>,
     of: Generation,
+    /// Where the map is pinned, to be locked while it is counted up.
+    pins: Pins,
 }
 
 impl Generations {
@@ -17,11 +21,18 @@ impl Generations {
         Ok(Self {
             map: BpfArray::open_array(pins, maps::GENERATIONS)?,
             of,
+            pins: pins.clone(),
         })
     }
 
     /// Has all that was known of flows say nothing any more: the stack sees each of them anew.
+    ///
+    /// Others that count up the same place wait meanwhile: a number from before another's would bring
+    /// back what was verified then.
     pub fn bump(&mut self) -> Result<()> {
+        let path = self.pins.maps();
+        let lock = File::open(&path).and_then(|directory| directory.lock().map(|()| directory));
+        let _lock = lock.with_context(|| format!("cannot lock {}", path.display()))?;
         let place = self.of as u32;
         let next = self.map.get(place)?.wrapping_add(1);
         self.map.set(place, next)

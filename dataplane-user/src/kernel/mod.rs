@@ -7,7 +7,8 @@
 //! Bird's-eye view, from the top:
 //!
 //! - [`Netlink`] is the connection; its methods are spread over the files by what they are about.
-//! - [`Events`] says *that* the stack's state changed, never what: whoever is woken reads it again.
+//! - [`Events`] says *that* the stack's state changed, never what: whoever is woken reads it again. So does
+//!   [`RuleEvents`] of the rules of nftables.
 //! - [`Link`], [`Address`], [`Route`], [`Neighbour`] and [`Underlay`] are what is read.
 //! - [`CarrierSpec`] and [`OwnRoute`] are what is written.
 //! - [`Conntrack`] and [`Sysctl`] are netfilter's half of it, and wait for their answers.
@@ -26,6 +27,7 @@ mod events;
 pub mod fib;
 mod link;
 mod neighbour;
+mod nftables;
 mod own_route;
 mod qdisc;
 mod request;
@@ -49,6 +51,7 @@ pub use self::{
     events::Events,
     link::{Ipip, Link, Vxlan, interface_name},
     neighbour::Neighbour,
+    nftables::RuleEvents,
     own_route::{METRIC, OwnRoute, OwnTarget, PROTOCOL, difference},
     route::{Route, TABLE_MAIN},
     sysctl::Sysctl,

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Result;
 use prometheus::{
-    Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     core::Collector, proto::MetricFamily,
 };
 use tokio::{
@@ -40,6 +40,8 @@ pub struct Metrics {
     routes: IntGauge,
     map_entries: IntGaugeVec,
     map_max_entries: IntGaugeVec,
+    revocations: IntCounterVec,
+    kept: IntCounter,
 }
 
 impl Metrics {
@@ -77,6 +79,15 @@ impl Metrics {
                 "Entries that a BPF map has room for.",
                 "map",
             )?,
+            revocations: counters(
+                "underpass_revocations_total",
+                "How often all flows had to be verified anew, by what has changed.",
+                "cause",
+            )?,
+            kept: IntCounter::new(
+                "underpass_idle_kept_total",
+                "Idle connections that conntrack would have forgotten before the time.",
+            )?,
         };
         // There while it is zero: the first is worth an alarm.
         metrics.netlink_events.with_label_values(&["overrun"]);
@@ -86,7 +97,7 @@ impl Metrics {
             "version",
         )?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        let collectors: [Box<dyn Collector>; 8] = [
+        let collectors: [Box<dyn Collector>; 10] = [
             Box::new(metrics.netlink_events.clone()),
             Box::new(metrics.resyncs.clone()),
             Box::new(metrics.apply.clone()),
@@ -94,6 +105,8 @@ impl Metrics {
             Box::new(metrics.routes.clone()),
             Box::new(metrics.map_entries.clone()),
             Box::new(metrics.map_max_entries.clone()),
+            Box::new(metrics.revocations.clone()),
+            Box::new(metrics.kept.clone()),
             Box::new(build),
         ];
         for collector in collectors {
@@ -171,6 +184,16 @@ impl Metrics {
         self.map_max_entries
             .with_label_values(&[map])
             .set(most.into());
+    }
+
+    /// All flows have to be verified anew, since something has changed: `nftables` or `tables`.
+    pub fn revoked(&self, cause: &'static str) {
+        self.revocations.with_label_values(&[cause]).inc();
+    }
+
+    /// So many idle connections are kept in conntrack.
+    pub fn kept(&self, number: u64) {
+        self.kept.inc_by(number);
     }
 
     /// All of it, and whether the dataplane is in sync.

@@ -207,8 +207,8 @@ impl ConnTuple {
                         }
                     }
                 }
-                Tuple::Proto(parts) => {
-                    for part in parts {
+                Tuple::Proto(details) => {
+                    for part in details {
                         match part {
                             ProtoTuple::Protocol(number) => protocol = Some(u8::from(*number)),
                             ProtoTuple::SourcePort(port) => ports.0 = *port,

@@ -1,5 +1,7 @@
 //! The command line.
 
+mod flows;
+
 use std::{
     io::{self, Write},
     net::Ipv4Addr,
@@ -11,6 +13,8 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
 use dataplane_common::abi::NextHop;
 use ipnet::Ipv4Net;
+
+use flows::Flows;
 
 use crate::{
     agent,
@@ -72,6 +76,9 @@ enum Command {
     /// The other nodes.
     #[command(subcommand)]
     Peers(Peers),
+    /// What is remembered of flows, with `acceleration: established`.
+    #[command(subcommand)]
+    Flows(Flows),
     /// What became of packets, by hook and reason.
     Counters {
         /// Also the counters that are zero.
@@ -184,6 +191,7 @@ async fn execute(cli: &Cli) -> Result<ExitCode> {
             let rows = peers(&cli.global.snapshot()?);
             print(&inspect::render(&rows, output.output)?)
         }
+        Command::Flows(flows) => print(&flows.answer(&cli.global.pinned()?)?),
         Command::Counters { all, output } => {
             let rows: Vec<_> = inspect::counters(&cli.global.pinned()?)?
                 .into_iter()

@@ -249,7 +249,7 @@ mod tests {
             unacknowledged,
             retransmitted,
         };
-        assert_eq!(limits(300, 300).pause(), Duration::from_secs(60));
+        assert_eq!(limits(300, 300).pause(), Duration::from_mins(1));
         assert_eq!(limits(100, 300).pause(), Duration::from_secs(20));
         assert_eq!(limits(300, 20).pause(), Duration::from_secs(4));
         assert_eq!(limits(2, 300).pause(), Duration::from_secs(1));

@@ -5,7 +5,7 @@ use clap::ValueEnum;
 use comfy_table::{Table, presets};
 use serde::Serialize;
 
-use super::{Explanation, Status};
+use super::{Explanation, FlowRow, Status};
 
 /// The form of what is printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -43,6 +43,15 @@ pub fn render_explanation(explanation: &Explanation, format: Format) -> Result<S
         Format::Table => Ok(story(explanation)),
         Format::Json => json(explanation),
         Format::Yaml => yaml(explanation),
+    }
+}
+
+/// Renders flows, for people in words.
+pub fn render_stories(flows: &[FlowRow], format: Format) -> Result<String> {
+    match format {
+        Format::Table => Ok(flows.iter().map(FlowRow::story).collect()),
+        Format::Json => json(&flows),
+        Format::Yaml => yaml(&flows),
     }
 }
 

@@ -55,7 +55,9 @@ pub struct ConnectionEntry {
     pub reply: ConnTuple,
     /// In how many seconds it is forgotten, unless a packet comes.
     pub timeout: Option<u32>,
-    /// Whether nothing but itself changes that.
+    /// Whether a packet of the other way has come.
+    pub has_reply: bool,
+    /// Whether nothing but itself changes that time.
     pub is_fixed: bool,
     /// The state of a TCP connection, such as [`TCP_ESTABLISHED`].
     pub tcp_state: Option<u8>,
@@ -64,32 +66,50 @@ pub struct ConnectionEntry {
 }
 
 impl ConnectionEntry {
+    /// An entry of which no more than this is known.
+    #[must_use]
+    pub fn new(original: ConnTuple, reply: ConnTuple) -> Self {
+        Self {
+            original,
+            reply,
+            timeout: None,
+            has_reply: false,
+            is_fixed: false,
+            tcp_state: None,
+            zone: None,
+        }
+    }
+
     /// The entry that these attributes tell of, if it is an IPv4 one.
     pub(super) fn from_attributes(attributes: &[ConntrackAttribute]) -> Option<Self> {
         let (mut original, mut reply) = (None, None);
-        let (mut timeout, mut status, mut tcp_state, mut zone) = (None, None, None, None);
         for attribute in attributes {
             match attribute {
                 ConntrackAttribute::CtaTupleOrig(tuple) => original = ConnTuple::parse(tuple),
                 ConntrackAttribute::CtaTupleReply(tuple) => reply = ConnTuple::parse(tuple),
-                ConntrackAttribute::CtaTimeout(seconds) => timeout = Some(*seconds),
-                ConntrackAttribute::CtaStatus(bits) => status = Some(*bits),
-                ConntrackAttribute::CtaProtoInfo(info) => tcp_state = state(info),
-                ConntrackAttribute::Other(other) if other.kind() == CTA_ZONE => {
-                    zone = Some(other.clone());
-                }
                 _ => {}
             }
         }
-        let fixed = Status::FixedTimeout | Status::Offload;
-        Some(Self {
-            original: original?,
-            reply: reply?,
-            timeout,
-            is_fixed: status.is_some_and(|status| status.intersects(fixed)),
-            tcp_state,
-            zone,
-        })
+        let mut entry = Self::new(original?, reply?);
+        for attribute in attributes {
+            entry.take(attribute);
+        }
+        Some(entry)
+    }
+
+    fn take(&mut self, attribute: &ConntrackAttribute) {
+        match attribute {
+            ConntrackAttribute::CtaTimeout(seconds) => self.timeout = Some(*seconds),
+            ConntrackAttribute::CtaStatus(status) => {
+                self.has_reply = status.contains(Status::SeenReply);
+                self.is_fixed = status.intersects(Status::FixedTimeout | Status::Offload);
+            }
+            ConntrackAttribute::CtaProtoInfo(info) => self.tcp_state = state(info),
+            ConntrackAttribute::Other(other) if other.kind() == CTA_ZONE => {
+                self.zone = Some(other.clone());
+            }
+            _ => {}
+        }
     }
 
     /// What the kernel knows it by.

@@ -1,0 +1,168 @@
+//! A flow as it is printed.
+
+use std::{fmt, net::Ipv4Addr};
+
+use serde::Serialize;
+
+use super::state::{State, why_unverified};
+use crate::{
+    inspect::{Row, rows},
+    kernel::{ConnTuple, ConnectionEntry},
+};
+
+/// A flow.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FlowRow {
+    /// One end, that with the lower address.
+    pub a: End,
+    /// The other.
+    pub b: End,
+    /// `tcp`, `udp`, `sctp`, `icmp`, or a number.
+    pub protocol: String,
+    /// The identifier of an ICMP echo.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub echo_id: Option<u16>,
+    /// How it stands.
+    pub state: State,
+    /// Why it is not accelerated.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// What is known of the way from `a` to `b`.
+    pub a_to_b: DirectionRow,
+    /// What is known of the way back.
+    pub b_to_a: DirectionRow,
+    /// What conntrack has of it, where it was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conntrack: Option<String>,
+}
+
+/// An end of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct End {
+    /// Its address.
+    pub address: Ipv4Addr,
+    /// Its port, where the protocol has them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+}
+
+/// One direction of a flow.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DirectionRow {
+    /// How many seconds ago the stack let one of its packets through.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verified_seconds_ago: Option<f64>,
+    /// How many packets were carried; one that TCP or GRO made of many segments counts once.
+    pub packets: u64,
+    /// Where they went.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub way: Option<String>,
+}
+
+impl FlowRow {
+    /// Takes in what conntrack has of what comes with `tuple`.
+    pub(super) fn learn(&mut self, tuple: &ConnTuple, entry: Option<&ConnectionEntry>) {
+        let leaves = entry.map(|entry| entry.leaves_as(tuple));
+        let leaves = leaves.filter(|leaves| leaves != tuple);
+        let translated = leaves.map(|leaves| format!("{tuple} leaves as {leaves}"));
+        if self.state == State::Unverified {
+            self.state = why_unverified(tuple, entry);
+            match self.state {
+                State::Translated => self.why.clone_from(&translated),
+                State::Policy if entry.is_some() => {
+                    self.why = Some(format!("nothing has answered {tuple}"));
+                }
+                State::Policy => self.why = Some(format!("the stack lets {tuple} not through")),
+                _ => {}
+            }
+        }
+        self.conntrack = Some(entry.map_or_else(
+            || "no entry".to_owned(),
+            |entry| {
+                let state = entry.tcp_state_name().unwrap_or("an entry");
+                let left = entry.timeout.map(|left| format!("forgotten in {left} s"));
+                let reply = (!entry.has_reply).then(|| "nothing has answered".to_owned());
+                let parts = [Some(state.to_owned()), left, reply, translated];
+                parts.into_iter().flatten().collect::<Vec<_>>().join(", ")
+            },
+        ));
+    }
+
+    /// In words, a line each.
+    #[must_use]
+    pub fn story(&self) -> String {
+        let Self { a, b, state, .. } = self;
+        let protocol = self.protocol_cell();
+        let mut lines = vec![format!("{a} - {b}, {protocol}: {}", state.name())];
+        lines.extend(self.why.iter().map(|why| format!("  {why}")));
+        for (from, to, way) in [(a, b, &self.a_to_b), (b, a, &self.b_to_a)] {
+            lines.push(format!("  {from} -> {to}: {way}"));
+        }
+        lines.extend(
+            self.conntrack
+                .iter()
+                .map(|text| format!("  conntrack: {text}")),
+        );
+        lines.join("\n") + "\n"
+    }
+
+    fn protocol_cell(&self) -> String {
+        match self.echo_id {
+            Some(id) => format!("{} {id}", self.protocol),
+            None => self.protocol.clone(),
+        }
+    }
+}
+
+impl Row for FlowRow {
+    const COLUMNS: &'static [&'static str] = &[
+        "A", "B", "PROTOCOL", "STATE", "VERIFIED", "PACKETS", "A->B", "B->A", "WHY",
+    ];
+
+    fn cells(&self) -> Vec<String> {
+        let ways = [&self.a_to_b, &self.b_to_a];
+        let both = |cell: fn(&DirectionRow) -> String| ways.map(cell).join("/");
+        vec![
+            self.a.to_string(),
+            self.b.to_string(),
+            self.protocol_cell(),
+            self.state.name().to_owned(),
+            both(|way| {
+                way.verified_seconds_ago
+                    .map_or("-".to_owned(), |ago| format!("{ago:.1}s"))
+            }),
+            both(|way| way.packets.to_string()),
+            rows::optional(self.a_to_b.way.as_ref()),
+            rows::optional(self.b_to_a.way.as_ref()),
+            rows::optional(self.why.as_ref()),
+        ]
+    }
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.port {
+            Some(port) => write!(f, "{}:{port}", self.address),
+            None => self.address.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for DirectionRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.verified_seconds_ago {
+            Some(ago) => write!(
+                f,
+                "verified {ago:.1} s ago, {} packets carried",
+                self.packets
+            )?,
+            None => f.write_str("never verified")?,
+        }
+        match &self.way {
+            Some(way) => write!(f, ", {way}"),
+            None => Ok(()),
+        }
+    }
+}

@@ -2,11 +2,11 @@
 
 use anyhow::Result;
 use dataplane_common::abi::{
-    Addr, Endpoint, MAX_ENDPOINTS, MAX_NEXT_HOPS, MAX_PEERS, MAX_WORKLOADS, NextHop, Peer,
-    Workload, maps,
+    Addr, Endpoint, MAX_ENDPOINTS, MAX_FLOWS, MAX_NEXT_HOPS, MAX_PEERS, MAX_WORKLOADS, NextHop,
+    Peer, Workload, maps,
 };
 
-use super::{BpfArray, BpfHash, Pins, RouteMap, Table};
+use super::{BpfArray, BpfHash, Flows, Pins, RouteMap, Table};
 
 /// How full a map is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,12 +30,18 @@ pub fn fills(pins: &Pins) -> Result<Vec<Fill>> {
         entries,
         max_entries,
     };
+    let flows = Fill {
+        map: maps::FLOWS,
+        entries: Flows::open(pins)?.count()?,
+        max_entries: MAX_FLOWS,
+    };
     Ok(vec![
         routes,
         next_hops(pins)?,
         hash::<Addr, Endpoint>(pins, maps::ENDPOINTS, MAX_ENDPOINTS)?,
         hash::<u32, Workload>(pins, maps::WORKLOADS, MAX_WORKLOADS)?,
         hash::<Addr, Peer>(pins, maps::PEERS, MAX_PEERS)?,
+        flows,
     ])
 }
 

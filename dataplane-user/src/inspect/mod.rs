@@ -1,5 +1,6 @@
 //! Reading the pinned maps, with the agent dead or alive.
 
+mod acceleration;
 mod diff;
 mod explain;
 mod flows;
@@ -8,6 +9,7 @@ mod rows;
 mod snapshot;
 mod status;
 
+pub use acceleration::{Acceleration, SysctlRow};
 pub use diff::{Difference, diff};
 pub use explain::{Explanation, explain};
 pub use flows::{

@@ -55,25 +55,30 @@ pub fn render_stories(flows: &[FlowRow], format: Format) -> Result<String> {
     }
 }
 
-/// Renders the status: for people a line about the agent, and two tables.
+/// Renders the status: for people a line about the agent, one about what is accelerated, and tables.
 pub fn render_status(status: &Status, format: Format) -> Result<String> {
     match format {
-        Format::Table => {
-            let agent = if status.agent_running {
-                "the agent is running"
-            } else {
-                "no agent is running; the dataplane is as the last one left it"
-            };
-            let pins = &status.pins;
-            Ok(format!(
-                "{agent} (pins: {pins})\n\n{}\n{}",
-                table(&status.hooks),
-                table(&status.maps)
-            ))
-        }
+        Format::Table => Ok(overview(status)),
         Format::Json => json(status),
         Format::Yaml => yaml(status),
     }
+}
+
+fn overview(status: &Status) -> String {
+    let agent = if status.agent_running {
+        "the agent is running"
+    } else {
+        "no agent is running; the dataplane is as the last one left it"
+    };
+    let pins = &status.pins;
+    let acceleration = status.acceleration.iter();
+    let acceleration = acceleration.map(|acceleration| format!("{acceleration}\n"));
+    let lines = format!("{agent} (pins: {pins})\n") + &acceleration.collect::<String>();
+    let mut parts = vec![lines, table(&status.hooks), table(&status.maps)];
+    if !status.sysctls.is_empty() {
+        parts.push(table(&status.sysctls));
+    }
+    parts.join("\n")
 }
 
 fn json<T: Serialize>(value: &T) -> Result<String> {

@@ -1,20 +1,25 @@
 //! What runs on this node, as the pins say.
 
 use anyhow::Result;
-use dataplane_common::abi::Hook;
+use dataplane_common::abi::{Hook, maps};
 use serde::Serialize;
 
-use super::{Row, rows};
+use super::{Acceleration, Row, SysctlRow, acceleration, rows};
 use crate::dataplane::{self, Pins, XdpState};
 
 /// What runs on this node.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Status {
     /// Whether an agent keeps the dataplane true. Without one it goes on as it is.
     pub agent_running: bool,
     /// The directory of pins.
     pub pins: String,
+    /// What is accelerated, once the maps are there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub acceleration: Option<Acceleration>,
+    /// The settings of the kernel that were changed for that.
+    pub sysctls: Vec<SysctlRow>,
     /// The programs, by interface.
     pub hooks: Vec<HookRow>,
     /// How full the maps are.
@@ -105,6 +110,12 @@ pub fn status(pins: &Pins) -> Result<Status> {
                 max_entries: fill.max_entries,
             })
             .collect(),
+        acceleration: pins
+            .map(maps::CONFIG)
+            .exists()
+            .then(|| Acceleration::read(pins))
+            .transpose()?,
+        sysctls: acceleration::sysctls(pins)?,
         agent_running: pins.are_locked()?,
         pins: pins.base().display().to_string(),
         hooks,

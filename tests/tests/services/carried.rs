@@ -21,7 +21,7 @@ use crate::scene::{Carrying, ECHO, ECHO_PORT, FAR, NEAR, Scene};
 
 /// Few connections, and many questions over each.
 const LOAD: Load = Load {
-    requests: 2000,
+    requests: 1000,
     at_once: 2,
     keep_alive: true,
 };

@@ -45,6 +45,11 @@ impl Agent {
         Self::start(node, &mirror_config(node), "")
     }
 
+    /// As [`Agent::mirror`], where only flows are carried that the stack has let through.
+    pub fn mirror_beside_netfilter(node: &Node) -> Result<Self> {
+        Self::start(node, &beside_netfilter(&mirror_config(node)), "")
+    }
+
     /// As [`Agent::start`], without waiting.
     pub fn spawn(node: &Node, config_yaml: &str, cluster_yaml: &str) -> Result<Self> {
         Self::spawn_with(node, config_yaml, cluster_yaml, &[])

@@ -12,6 +12,12 @@ use crate::{
 /// What to measure.
 #[derive(Clone, Subcommand)]
 pub(crate) enum Bench {
+    /// What acceleration beside netfilter costs and gains: streams, connections, a mixed load
+    Established {
+        /// How many rounds; 10 unless said otherwise
+        rounds: Option<u32>,
+    },
+
     /// What a flow loses while agents are restarted and replaced, as a table and as docs/outlives.svg
     Outlives,
 
@@ -31,9 +37,26 @@ pub(crate) fn bench(what: Bench) -> Result<()> {
         "the benchmarks make network namespaces and load BPF programs: run them as root"
     );
     match what {
+        Bench::Established { rounds } => established(rounds),
         Bench::Outlives => outlives(),
         Bench::Routes { sizes } => routes(&sizes),
     }
+}
+
+fn established(rounds: Option<u32>) -> Result<()> {
+    let built = build::build(Profile::Release)?;
+    let mut command = cargo::host("bench")?;
+    built
+        .tell(&mut command)
+        .args([
+            "--package",
+            "dataplane-tests",
+            "--bench",
+            "established",
+            "--",
+        ])
+        .args(rounds.map(|rounds| rounds.to_string()));
+    process::run_instead(&mut command)
 }
 
 fn outlives() -> Result<()> {

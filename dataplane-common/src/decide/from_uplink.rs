@@ -41,7 +41,6 @@ fn taken_out<'t, P: Packet, T: Tables>(
 }
 
 /// Without a carrier XDP takes out only what may be delivered: it has looked at the flow.
-
 #[inline(always)]
 fn to_pod<'t, P: Packet, T: Tables>(
     packet: &P,

@@ -90,7 +90,7 @@ impl Verdict<'_> {
     }
 }
 
-impl<'t> From<Reason> for Verdict<'t> {
+impl From<Reason> for Verdict<'_> {
     #[inline(always)]
     fn from(reason: Reason) -> Self {
         Self::Leave(reason, 0)

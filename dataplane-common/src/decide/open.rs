@@ -44,7 +44,7 @@ impl<'t> Opened<'t> {
     /// Why it is the stack's to treat.
     #[inline(always)]
     pub(super) fn to_pod<P: Packet, T: Tables>(
-        self,
+        &self,
         packet: &P,
         tables: &T,
         config: &Config,

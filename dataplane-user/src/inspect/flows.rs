@@ -173,16 +173,15 @@ impl Moment {
     }
 
     /// Where the packets were carried to last.
-    #[allow(clippy::cast_possible_truncation)] // fields of the words
     fn way(&self, direction: &Direction) -> Option<String> {
         let (_, from) = direction.from.parts();
         let (_, to) = direction.to.parts();
-        match (from >> 32) as u8 {
+        match from & (WAY_OUT | WAY_IN) {
             WAY_OUT => {
                 let next_hop = self.next_hops.get(&to.checked_sub(1)?)?;
                 Some(format!("{} to {}", rows::kind(next_hop), remote(next_hop)))
             }
-            WAY_IN => Some(format!("pod behind {}", rows::interface(to as u32))),
+            WAY_IN => Some("pod on this node".to_owned()),
             _ => None,
         }
     }

@@ -22,6 +22,8 @@ pub struct TcpOptions {
     pub mss: Option<u16>,
     /// The congestion control, if not the kernel's default.
     pub congestion: Option<String>,
+    /// The processors that the client and the server keep to.
+    pub processors: Option<(u8, u8)>,
 }
 
 impl Default for TcpOptions {
@@ -31,6 +33,7 @@ impl Default for TcpOptions {
             parallel: 1,
             mss: None,
             congestion: None,
+            processors: None,
         }
     }
 }
@@ -103,6 +106,9 @@ pub fn tcp_throughput_to(
     }
     if let Some(congestion) = &options.congestion {
         arguments.extend(["--congestion".to_owned(), congestion.clone()]);
+    }
+    if let Some((client, server)) = options.processors {
+        arguments.extend(["--affinity".to_owned(), format!("{client},{server}")]);
     }
     let end: TcpEnd = Client {
         ns: client,

@@ -1,0 +1,274 @@
+//! `cargo xtask bench established`: what acceleration beside netfilter costs and gains, on nodes with
+//! Calico's VXLAN and kube-proxy's rules: by the kernel alone, by route alone (`all`), and of
+//! established flows, all in one run, in rounds that take turns.
+
+use std::{
+    env, fs,
+    net::SocketAddrV4,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+use aya::programs::loaded_programs;
+use dataplane_tests::{
+    Agent, Counters, Lab, Network, Node, Pod, TcpOptions,
+    netfilter::KubeProxy,
+    require_root, tcp_throughput,
+    web::{self, Load, WebServer},
+};
+use nix::sys::utsname::uname;
+
+const ROUNDS: usize = 10;
+
+/// Seconds of a stream in each round.
+const STREAM: u16 = 2;
+
+/// A connection for each request.
+const CONNECTIONS: Load = Load {
+    requests: 4000,
+    at_once: 8,
+    keep_alive: false,
+};
+
+/// Connections that are kept.
+const KEPT: Load = Load {
+    keep_alive: true,
+    ..CONNECTIONS
+};
+
+const STATISTICS: &str = "/proc/sys/kernel/bpf_stats_enabled";
+
+type Start = fn(&Node) -> Result<Agent>;
+
+fn main() -> Result<()> {
+    require_root();
+    let rounds = env::args().skip(1).find(|argument| argument != "--bench");
+    let rounds = rounds.map_or(Ok(ROUNDS), |rounds| {
+        let number = rounds.parse();
+        number.with_context(|| format!("{rounds} is no number of rounds"))
+    })?;
+    let mut scenes = [
+        Scene::begin("kernel", None)?,
+        Scene::begin("all", Some(Agent::mirror))?,
+        Scene::begin("established", Some(Agent::mirror_beside_netfilter))?,
+    ];
+    for round in 1..=rounds {
+        eprintln!("round {round} of {rounds} ...");
+        for scene in &mut scenes {
+            scene.measure()?;
+        }
+    }
+    println!("{}\ncargo xtask bench established {rounds}\n", machine()?);
+    print(&scenes);
+    let [.., established] = &scenes;
+    let (carried, left) = established.mixed_load()?;
+    println!(
+        "\nof a mixed HTTP load, half of it a connection for each request, {:.1} % of the pods' \
+         packets are carried",
+        carried / (carried + left) * 100.0
+    );
+    Ok(())
+}
+
+/// Two nodes with a client and a server, and what was measured there, round by round.
+struct Scene {
+    name: &'static str,
+    agents: Vec<Agent>,
+    _server: WebServer,
+    /// Of a stream, in bits per second.
+    throughput: Vec<f64>,
+    /// Nanoseconds in programs for each packet that a pod sends or the wire brings.
+    per_packet: Vec<f64>,
+    /// Connections a second, each for one request.
+    connections: Vec<f64>,
+    lab: Lab,
+}
+
+impl Scene {
+    fn begin(name: &'static str, start: Option<Start>) -> Result<Self> {
+        let lab = Lab::flat(2, 1)?;
+        Network::FelixVxlan.set_up(&lab)?;
+        for node in lab.nodes() {
+            KubeProxy::IptablesNft.program(node, &[])?;
+        }
+        let agents = match start {
+            Some(start) => lab.nodes().iter().map(start).collect::<Result<_>>()?,
+            None => Vec::new(),
+        };
+        let node = lab.node("node-1");
+        Ok(Self {
+            name,
+            agents,
+            _server: WebServer::start(node, node.pod("p0"))?,
+            throughput: Vec::new(),
+            per_packet: Vec::new(),
+            connections: Vec::new(),
+            lab,
+        })
+    }
+
+    fn measure(&mut self) -> Result<()> {
+        let stream = self.stream()?;
+        self.throughput.push(stream);
+        if !self.agents.is_empty() {
+            let before = Runs::read()?;
+            fs::write(STATISTICS, "1")?;
+            let streamed = self.stream();
+            fs::write(STATISTICS, "0")?;
+            streamed?;
+            self.per_packet
+                .push(Runs::read()?.per_packet_since(&before));
+        }
+        let begun = Instant::now();
+        self.load(CONNECTIONS)?;
+        self.connections
+            .push(f64::from(CONNECTIONS.requests) / begun.elapsed().as_secs_f64());
+        Ok(())
+    }
+
+    /// Between processors that each have an end, which is the steadier way.
+    fn stream(&self) -> Result<f64> {
+        let (client, server) = self.pods();
+        let options = TcpOptions {
+            processors: Some((0, 1)),
+            ..TcpOptions::default()
+        };
+        let (from, to) = (client.ns(), server.ns());
+        let measured = tcp_throughput(to, from, server.address(), STREAM, &options)?;
+        Ok(measured.bits_per_second)
+    }
+
+    fn load(&self, load: Load) -> Result<()> {
+        let (client, server) = self.pods();
+        load.put(client.ns(), SocketAddrV4::new(server.address(), web::PORT))
+    }
+
+    fn pods(&self) -> (&Pod, &Pod) {
+        (self.lab.pod("node-0", "p0"), self.lab.pod("node-1", "p0"))
+    }
+
+    /// How many packets of both kinds of connections were carried, and how many left to the stack.
+    fn mixed_load(&self) -> Result<(f64, f64)> {
+        let node = self.lab.node("node-0");
+        let before = Counters::read(node)?;
+        self.load(CONNECTIONS)?;
+        self.load(KEPT)?;
+        let counted = Counters::read(node)?.since(&before);
+        let count = |of: &[(&str, &str)]| {
+            let counts = of.iter().map(|(hook, why)| counted.get(hook, why).packets);
+            #[allow(clippy::cast_precision_loss)] // packets of seconds
+            let sum = counts.sum::<u64>() as f64;
+            sum
+        };
+        let carried = [
+            ("from_workload", "sent-vxlan"),
+            ("from_uplink", "received-vxlan"),
+        ];
+        let why_left = ["handshake", "not-established", "reverify"];
+        let left = why_left.map(|why| [("from_workload", why), ("from_uplink", why)]);
+        Ok((count(&carried), count(left.as_flattened())))
+    }
+}
+
+/// How long programs have run, and how many packets they were asked about, all together.
+struct Runs {
+    time: Duration,
+    packets: u64,
+}
+
+impl Runs {
+    fn read() -> Result<Self> {
+        let mut runs = Self {
+            time: Duration::ZERO,
+            packets: 0,
+        };
+        for program in loaded_programs() {
+            let program = program?;
+            let name = program.name_as_str().unwrap_or_default();
+            let is_entry = ["from_workload", "from_uplink"].contains(&name);
+            if is_entry || ["to_workload", "to_uplink"].contains(&name) {
+                runs.time += program.run_time();
+            }
+            if is_entry {
+                runs.packets += program.run_count();
+            }
+        }
+        Ok(runs)
+    }
+
+    #[allow(clippy::cast_precision_loss)] // packets of seconds
+    fn per_packet_since(&self, before: &Self) -> f64 {
+        let time = self.time.saturating_sub(before.time);
+        time.as_nanos() as f64 / (self.packets - before.packets) as f64
+    }
+}
+
+fn print(scenes: &[Scene; 3]) {
+    let [kernel, all, established] = scenes;
+    println!(
+        "{:<12} {:>16} {:>22} {:>22}",
+        "", "STREAM Gbit/s", "PROGRAMS ns/packet", "CONNECTIONS /s"
+    );
+    for scene in scenes {
+        println!(
+            "{:<12} {:>16} {:>22} {:>22}",
+            scene.name,
+            spread(&scene.throughput, 1e9, 2),
+            spread(&scene.per_packet, 1.0, 0),
+            spread(&scene.connections, 1.0, 0),
+        );
+    }
+    let ratio = |of: &[f64], to: &[f64]| median(of) / median(to);
+    println!(
+        "\nestablished to all: stream {:.3}, programs {:.3}, connections {:.3}\n\
+         established to the kernel: stream {:.3}, connections {:.3}",
+        ratio(&established.throughput, &all.throughput),
+        ratio(&established.per_packet, &all.per_packet),
+        ratio(&established.connections, &all.connections),
+        ratio(&established.throughput, &kernel.throughput),
+        ratio(&established.connections, &kernel.connections),
+    );
+}
+
+/// The median, and how far the quartiles are apart.
+fn spread(values: &[f64], unit: f64, digits: usize) -> String {
+    if values.is_empty() {
+        return "-".to_owned();
+    }
+    let [low, middle, high] = [0.25, 0.5, 0.75].map(|part| quantile(values, part) / unit);
+    format!("{middle:.digits$} ({low:.digits$}..{high:.digits$})")
+}
+
+fn median(values: &[f64]) -> f64 {
+    quantile(values, 0.5)
+}
+
+#[allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss
+)] // few
+fn quantile(values: &[f64], part: f64) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted[((sorted.len() - 1) as f64 * part).round() as usize]
+}
+
+/// Processor, kernel, and how much else is going on.
+fn machine() -> Result<String> {
+    let info = fs::read_to_string("/proc/cpuinfo")?;
+    let models = info
+        .lines()
+        .filter_map(|line| line.strip_prefix("model name"));
+    let models: Vec<_> = models
+        .map(|model| model.trim_start_matches([' ', '\t', ':']))
+        .collect();
+    let load = fs::read_to_string("/proc/loadavg")?;
+    Ok(format!(
+        "{} x {}, Linux {}, load average {}",
+        models.len(),
+        models.first().unwrap_or(&"a processor"),
+        uname()?.release().to_string_lossy(),
+        load.split_whitespace().next().unwrap_or("unknown"),
+    ))
+}

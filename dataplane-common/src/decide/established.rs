@@ -68,13 +68,12 @@ pub(super) struct Watch {
 }
 
 /// What is known of the flow of packet `ip`, whose header is at `offset`, and which came `from` there.
-/// Nothing, where there is no such header.
 #[inline(always)]
 pub(super) fn watch<P: Packet, T: Tables>(
     packet: &P,
     tables: &T,
     config: &Config,
-    ip: &Result<Ipv4, Reason>,
+    ip: &Ipv4,
     offset: usize,
     from: Arrived,
 ) -> Watch {
@@ -89,7 +88,6 @@ pub(super) fn watch<P: Packet, T: Tables>(
     if !watch.is_on {
         return watch;
     }
-    let Ok(ip) = ip else { return watch };
     if let Ok((tuple, is_handshake)) = Tuple::of(packet, ip, offset) {
         watch.is_of_flow = true;
         watch.is_handshake = is_handshake;

@@ -50,14 +50,7 @@ fn to_pod<'t, P: Packet, T: Tables>(
 ) -> Result<Verdict<'t>, Reason> {
     let ip = parse::ipv4(packet, parse::IP)?;
     let arrival = Arrival::TakenOut(tunnel);
-    let watch = watch(
-        packet,
-        tables,
-        config,
-        &Ok(ip),
-        parse::IP,
-        Arrived::TAKEN_OUT,
-    );
+    let watch = watch(packet, tables, config, &ip, parse::IP, Arrived::TAKEN_OUT);
     if let Some(endpoint) = watch.way_in(tables, ip.destination) {
         return deliver(packet, tables, &ip, parse::IP, endpoint, arrival);
     }
@@ -80,11 +73,17 @@ fn decide<'t, P: Packet, T: Tables>(packet: &P, tables: &'t T) -> Result<Verdict
     match open::tunnel(packet, config, &ip)? {
         Tunnel::Ipip => {
             let opened = open::open(packet, tables, config, &ip, Tunnel::Ipip)?;
-            Ok(out_of_tunnel(packet, tables, config, opened, Tunnel::Ipip))
+            Ok(out_of_tunnel(packet, tables, config, &opened, Tunnel::Ipip))
         }
         Tunnel::Vxlan => {
             let opened = open::open(packet, tables, config, &ip, Tunnel::Vxlan)?;
-            Ok(out_of_tunnel(packet, tables, config, opened, Tunnel::Vxlan))
+            Ok(out_of_tunnel(
+                packet,
+                tables,
+                config,
+                &opened,
+                Tunnel::Vxlan,
+            ))
         }
     }
 }
@@ -110,7 +109,7 @@ fn direct<'t, P: Packet, T: Tables>(
     config: &Config,
     ip: &Ipv4,
 ) -> Result<Verdict<'t>, Reason> {
-    let watch = watch(packet, tables, config, &Ok(*ip), parse::IP, Arrived::WIRE);
+    let watch = watch(packet, tables, config, ip, parse::IP, Arrived::WIRE);
     if let Some(endpoint) = watch.way_in(tables, ip.destination) {
         return deliver(packet, tables, ip, parse::IP, endpoint, Arrival::Direct);
     }
@@ -142,7 +141,7 @@ fn out_of_tunnel<'t, P: Packet, T: Tables>(
     packet: &P,
     tables: &'t T,
     config: &Config,
-    opened: Opened<'t>,
+    opened: &Opened<'t>,
     tunnel: Tunnel,
 ) -> Verdict<'t> {
     let decap = opened.decap;

@@ -34,34 +34,27 @@ fn decide<'t, P: Packet, T: Tables>(
     let config = tables.config().ok_or(Reason::NoConfig)?;
     match parse::ethertype(packet)? {
         ETHERTYPE_IPV4 => {
-            let ip = parse::ipv4(packet, parse::IP);
+            let ip = match parse::ipv4(packet, parse::IP) {
+                Ok(ip) => ip,
+                Err(reason) => return Err(unreadable(packet, tables, config, ifindex, reason)),
+            };
             let from = Arrived::workload(ifindex);
             let watch = watch(packet, tables, config, &ip, parse::IP, from);
-            if let Ok(ip) = &ip {
-                if let Some(next_hop) = watch.way_out(tables) {
-                    routable(packet)?;
-                    ip.forwardable()?;
-                    let ports = parse::ports(packet, ip, parse::IP);
-                    return send_by(packet, config, *ip, ports, next_hop, true);
-                }
-                if let Some(endpoint) = watch.way_in(tables, ip.destination) {
-                    routable(packet)?;
-                    return deliver(packet, tables, ip, parse::IP, endpoint, Arrival::Local);
-                }
+            if let Some(next_hop) = watch.way_out(tables) {
+                routable(packet)?;
+                ip.forwardable()?;
+                let ports = parse::ports(packet, &ip, parse::IP);
+                return send_by(packet, config, ip, ports, next_hop, true);
             }
-            // Both before anything that would hand the packet to the stack, a VLAN tag included: of
-            // a tag without a number the stack would take no notice.
-            if !owns(tables, ifindex, parse::source(packet)?) {
-                return Err(Reason::SpoofedSource);
+            if let Some(endpoint) = watch.way_in(tables, ip.destination) {
+                routable(packet)?;
+                return deliver(packet, tables, &ip, parse::IP, endpoint, Arrival::Local);
             }
-            // Behind a masquerading node it would come from an address that the others trust.
-            if config.flags & flags::WORKLOAD_TUNNELS == 0
-                && may_be_tunnel(packet, tables, config, ip)
-            {
-                return Err(Reason::WorkloadTunnel);
-            }
+            may_send(tables, config, ifindex, ip.source, || {
+                tunnelled::is_tunnel(packet, tables, config, &ip, parse::IP)
+            })?;
             parse::untagged(packet)?;
-            let verdict = forward(packet, tables, config, ifindex, ip?)?;
+            let verdict = forward(packet, tables, config, ifindex, ip)?;
             Ok(watch.judge(tables, config, verdict))
         }
         ETHERTYPE_ARP => {
@@ -83,29 +76,54 @@ fn decide<'t, P: Packet, T: Tables>(
     }
 }
 
-/// Whether `source` is the address of a pod behind interface `ifindex`.
+/// Why a packet is left or dropped whose IPv4 header is in doubt: what may not be sent is dropped all
+/// the same.
 #[inline(always)]
-fn owns<T: Tables>(tables: &T, ifindex: u32, source: Addr) -> bool {
-    tables
-        .endpoint(source)
-        .is_some_and(|endpoint| endpoint.ifindex == ifindex)
-}
-
-/// Whether the stack might see a tunnel's packet in this one, however far it could be parsed. An
-/// aggregate of TCP may say nothing of its length; the stack reads any other as one, too, as long as
-/// the kernel calls it TCP's (`iph_totlen`), which a pod with a packet socket can make it do.
-#[inline(always)]
-fn may_be_tunnel<P: Packet, T: Tables>(
+fn unreadable<P: Packet, T: Tables>(
     packet: &P,
     tables: &T,
     config: &Config,
-    ip: Result<Ipv4, Reason>,
-) -> bool {
-    match ip {
-        Ok(ip) => tunnelled::is_tunnel(packet, tables, config, &ip, parse::IP),
-        Err(Reason::BigTcp) => parse::protocol(packet) != Ok(PROTOCOL_TCP),
-        Err(_) => false,
+    ifindex: u32,
+    reason: Reason,
+) -> Reason {
+    let judged = parse::source(packet)
+        .and_then(|source| {
+            may_send(tables, config, ifindex, source, || {
+                may_hide_tunnel(packet, reason)
+            })
+        })
+        .and_then(|()| parse::untagged(packet));
+    judged.err().unwrap_or(reason)
+}
+
+/// That the pod behind interface `ifindex` may send what it sends from `source`. Asked before anything
+/// that would hand the packet to the stack, a VLAN tag included: of a tag without a number the stack
+/// would take no notice.
+#[inline(always)]
+fn may_send<T: Tables>(
+    tables: &T,
+    config: &Config,
+    ifindex: u32,
+    source: Addr,
+    is_tunnel: impl FnOnce() -> bool,
+) -> Result<(), Reason> {
+    let endpoint = tables.endpoint(source).ok_or(Reason::SpoofedSource)?;
+    if endpoint.ifindex != ifindex {
+        return Err(Reason::SpoofedSource);
     }
+    // Behind a masquerading node it would come from an address that the others trust.
+    if config.flags & flags::WORKLOAD_TUNNELS == 0 && is_tunnel() {
+        return Err(Reason::WorkloadTunnel);
+    }
+    Ok(())
+}
+
+/// Whether the stack might see a tunnel's packet in one whose header is in doubt for this `reason`. An
+/// aggregate of TCP may say nothing of its length; the stack reads any other as one, too, as long as
+/// the kernel calls it TCP's (`iph_totlen`), which a pod with a packet socket can make it do.
+#[inline(always)]
+fn may_hide_tunnel<P: Packet>(packet: &P, reason: Reason) -> bool {
+    reason == Reason::BigTcp && parse::protocol(packet) != Ok(PROTOCOL_TCP)
 }
 
 /// That a frame is for this interface to route, and on no VLAN.

@@ -8,7 +8,7 @@ use super::{
     tunnelled,
 };
 use crate::{
-    abi::{Config, Endpoint},
+    abi::{Addr, Config, Endpoint},
     ecn,
     headers::{
         ETHERNET_LEN, ETHERTYPE_IPV4, EthernetHeader, UDP_LEN, VXLAN_LEN, VxlanBytes, vxlan_header,
@@ -109,16 +109,18 @@ pub(super) fn open<'t, P: Packet, T: Tables>(
 ) -> Result<Opened<'t>, Reason> {
     let from = Arrived::tunnel(tunnel, outer.source);
     let offset = inner_offset(tunnel);
-    let inner = inner(packet, outer, offset);
-    let watch = watch(packet, tables, config, &inner, offset, from);
-    let known = match &inner {
-        Ok(inner) => watch.way_in(tables, inner.destination),
-        Err(_) => None,
+    let inner = match inner(packet, outer, offset) {
+        Ok(inner) => inner,
+        Err(reason) => {
+            check_peer(tables, config, outer.source)?;
+            return Err(reason);
+        }
     };
-    if known.is_none() && tables.peer(outer.source).is_none() {
-        return Err(unknown_peer(config));
+    let watch = watch(packet, tables, config, &inner, offset, from);
+    let known = watch.way_in(tables, inner.destination);
+    if known.is_none() {
+        check_peer(tables, config, outer.source)?;
     }
-    let inner = inner?;
     let endpoint = match known {
         Some(endpoint) => Some(endpoint),
         None => tunnelled::check(packet, tables, config, outer.source, &inner, offset)?,
@@ -166,15 +168,14 @@ pub(super) fn tunnel_out<P: Packet>(packet: &P, config: &Config) -> Result<Optio
     }
 }
 
-/// What a tunnel packet from an address that is no peer's is. Without a carrier the peers are those
-/// that our own tunnels lead to: another node may well send in one what goes to it without, and the
-/// kernel's device and whoever guards it know.
+/// That `source` is a peer's. Without a carrier the peers are those that our own tunnels lead to: another
+/// node may well send in one what goes to it without, and the kernel's device and whoever guards it know.
 #[inline(always)]
-const fn unknown_peer(config: &Config) -> Reason {
-    if config.carrier == 0 {
-        Reason::UnlistedPeer
-    } else {
-        Reason::UnknownPeer
+fn check_peer<T: Tables>(tables: &T, config: &Config, source: Addr) -> Result<(), Reason> {
+    match tables.peer(source) {
+        Some(_) => Ok(()),
+        None if config.carrier == 0 => Err(Reason::UnlistedPeer),
+        None => Err(Reason::UnknownPeer),
     }
 }
 

@@ -28,11 +28,11 @@ pub fn xdp_uplink<P: Packet, T: Tables>(packet: &P, tables: &T) -> Result<Decap,
     match open::tunnel(packet, config, &ip)? {
         Tunnel::Ipip => {
             let opened = open::open(packet, tables, config, &ip, Tunnel::Ipip)?;
-            out_of_tunnel(packet, tables, config, opened, Tunnel::Ipip)
+            out_of_tunnel(packet, tables, config, &opened, Tunnel::Ipip)
         }
         Tunnel::Vxlan => {
             let opened = open::open(packet, tables, config, &ip, Tunnel::Vxlan)?;
-            out_of_tunnel(packet, tables, config, opened, Tunnel::Vxlan)
+            out_of_tunnel(packet, tables, config, &opened, Tunnel::Vxlan)
         }
     }
 }
@@ -44,7 +44,7 @@ fn out_of_tunnel<P: Packet, T: Tables>(
     packet: &P,
     tables: &T,
     config: &Config,
-    opened: Opened<'_>,
+    opened: &Opened<'_>,
     tunnel: Tunnel,
 ) -> Result<Decap, Reason> {
     let decap = opened.decap;

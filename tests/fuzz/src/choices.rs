@@ -13,6 +13,12 @@ impl<'a> Choices<'a> {
         Self(Unstructured::new(bytes))
     }
 
+    /// Whether there are bytes left to choose by.
+    #[must_use]
+    pub fn are_left(&self) -> bool {
+        !self.0.is_empty()
+    }
+
     /// One of `options`.
     ///
     /// # Panics

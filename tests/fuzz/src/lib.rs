@@ -11,6 +11,7 @@ mod case;
 pub mod choices;
 pub mod packets;
 pub mod properties;
+pub mod stack;
 mod surroundings;
 mod tables;
 

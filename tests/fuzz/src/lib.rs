@@ -9,6 +9,7 @@
 mod addresses;
 mod case;
 pub mod choices;
+mod flows;
 pub mod packets;
 pub mod properties;
 pub mod stack;

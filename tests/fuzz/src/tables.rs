@@ -5,7 +5,7 @@ use dataplane_common::{
     memory::MemoryTables,
 };
 
-use crate::{Surroundings, addresses, choices::Choices};
+use crate::{Surroundings, addresses, choices::Choices, flows};
 
 /// What a program might know on a node.
 #[must_use]
@@ -58,7 +58,21 @@ pub fn tables(choices: &mut Choices, around: &Surroundings) -> MemoryTables {
             tables.workloads.insert(interface.index, workload);
         }
     }
+    number(&mut tables);
+    flows::insert(choices, &mut tables);
     tables
+}
+
+/// Gives each next hop a number of its own, from 1 on: first those of routes, then ways.
+fn number(tables: &mut MemoryTables) {
+    const MULTIPATH: u8 = NextHopKind::Multipath as u8;
+    let ways = tables.multipaths.values_mut().flatten();
+    for (next_hop, number) in tables.routes.values_mut().chain(ways).zip(1..) {
+        // Of one with many ways, the entry is theirs, too.
+        if next_hop.kind != MULTIPATH {
+            next_hop.entry = number << 1;
+        }
+    }
 }
 
 fn config(choices: &mut Choices, around: &Surroundings) -> Config {
@@ -68,7 +82,8 @@ fn config(choices: &mut Choices, around: &Surroundings) -> Config {
         vni: choices.of(&[4096, 4096, 1, 0xff_ffff, u32::from_be_bytes([0, a, b, c])]),
         flags: choices.of(&[0, flags::WORKLOAD_TUNNELS])
             | choices.of(&[0, 0, flags::VXLAN_CHECKSUM])
-            | choices.of(&[0, 0, flags::INHERIT_DSCP]),
+            | choices.of(&[0, 0, flags::INHERIT_DSCP])
+            | choices.of(&[0, flags::ESTABLISHED]),
         carrier: choices.of(&[7, 7, 0]),
         vxlan_port: choices.of(&[4789_u16, 4789, 8472, 53]).to_be_bytes(),
         vtep_mac: addresses::mac(choices, around),
@@ -80,7 +95,7 @@ fn config(choices: &mut Choices, around: &Surroundings) -> Config {
         ],
         dscp: choices.of(&[0, 0, 1, 46, 63]),
         padding: [0; 3],
-        reverify: 0,
+        reverify: flows::PERIOD,
     }
 }
 

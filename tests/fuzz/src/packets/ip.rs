@@ -6,7 +6,7 @@ use etherparse::{
 };
 
 use super::tunnel;
-use crate::choices::Choices;
+use crate::{choices::Choices, flows};
 
 /// A packet with any payload, now and then a tunnel's.
 pub(super) fn packet(
@@ -18,7 +18,15 @@ pub(super) fn packet(
     if choices.rarely() {
         return tunnel::packet(choices, tables, source, destination);
     }
-    let (protocol, payload) = transport(choices);
+    let of_flow = if choices.mostly() {
+        flows::transport(choices, tables, source, destination)
+    } else {
+        None
+    };
+    let (protocol, payload) = match of_flow {
+        Some((protocol, payload)) => (IpNumber(protocol), payload),
+        None => transport(choices),
+    };
     with_payload(choices, source, destination, protocol, &payload)
 }
 

@@ -13,7 +13,7 @@ use dataplane_common::{
     packet::Tunnel,
 };
 
-use crate::{Case, Surroundings, addresses, choices::Choices, surroundings::Interface};
+use crate::{Case, Surroundings, addresses, choices::Choices, flows, surroundings::Interface};
 
 /// A packet for some hook of a node that knows `tables`.
 #[must_use]
@@ -108,6 +108,15 @@ fn from_workload(
     );
     let pod = choices.of_any(pods.into_iter()).unwrap_or(any);
     let (source, mac, interface) = if choices.mostly() { pod } else { any };
+    let flow = if choices.maybe() {
+        flows::ends(choices, tables, |sender| sender == source)
+    } else {
+        None
+    };
+    if let Some((_, destination)) = flow {
+        let packet = ip::packet(choices, tables, source, destination);
+        return (interface, frames::ethernet(choices, interface, &packet));
+    }
     let frame = from_pod(choices, tables, interface, source, mac);
     (interface, frame)
 }
@@ -148,8 +157,16 @@ fn from_uplink(choices: &mut Choices, tables: &MemoryTables, interface: Interfac
                     Some(NextHopKind::Direct | NextHopKind::Multipath)
                 )
             };
-            let source = addresses::routed(choices, tables, is_direct);
-            let destination = addresses::endpoint(choices, tables);
+            let flow = flows::ends(choices, tables, |sender| {
+                !tables.endpoints.contains_key(&sender)
+            });
+            let (source, destination) = match flow {
+                Some(ends) if choices.mostly() => ends,
+                _ => (
+                    addresses::routed(choices, tables, is_direct),
+                    addresses::endpoint(choices, tables),
+                ),
+            };
             ip::packet(choices, tables, source, destination)
         }
         _ => tunnel::from_peer(choices, tables),

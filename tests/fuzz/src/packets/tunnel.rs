@@ -3,11 +3,12 @@
 use dataplane_common::{
     abi::{Addr, NextHopKind},
     memory::MemoryTables,
+    tables::Tables as _,
 };
 use etherparse::{EtherType, Ethernet2Header, IpNumber, UdpHeader};
 
 use super::{ip, is_remote};
-use crate::{addresses, choices::Choices};
+use crate::{addresses, choices::Choices, flows};
 
 /// What a peer sends to this node.
 pub(super) fn from_peer(choices: &mut Choices, tables: &MemoryTables) -> Vec<u8> {
@@ -43,6 +44,18 @@ pub(super) fn packet(
 
 /// What `peer`, or any, has in a tunnel to this node.
 pub(super) fn inner(choices: &mut Choices, tables: &MemoryTables, peer: Option<Addr>) -> Vec<u8> {
+    let flow = if choices.maybe() {
+        flows::ends(choices, tables, |sender| {
+            tables
+                .route(sender)
+                .is_some_and(|route| peer.is_none_or(|peer| route.peer == peer))
+        })
+    } else {
+        None
+    };
+    if let Some((source, destination)) = flow {
+        return ip::packet(choices, tables, source, destination);
+    }
     let source = match peer {
         Some(peer) if choices.rarely() => peer,
         _ => addresses::routed(choices, tables, |hop| {

@@ -4,6 +4,7 @@
 //! from a verdict only what it says to do: none of the code under test judges itself.
 
 mod arp;
+mod established;
 mod leave;
 mod reading;
 mod receive;
@@ -46,6 +47,7 @@ impl Run<'_> {
 /// When something does not hold.
 #[allow(clippy::must_use_candidate)] // for most it is enough that it returns
 pub fn check(case: &Case, tables: &MemoryTables, around: &Surroundings) -> Reason {
+    let flows = established::Known::of(tables);
     let decision = case.decide(tables, around);
     let mut packet = case.packet.clone();
     let outcome = decision.carry_out(&mut packet, tables);
@@ -63,7 +65,10 @@ pub fn check(case: &Case, tables: &MemoryTables, around: &Surroundings) -> Reaso
         return outcome.reason;
     }
     match decision {
-        Decision::Traffic(verdict) => by_traffic_control(&run, &verdict),
+        Decision::Traffic(verdict) => {
+            by_traffic_control(&run, &verdict);
+            flows.allow(&run, &verdict);
+        }
         Decision::Xdp(Ok(decap)) => xdp::taken_out(&run, decap),
         Decision::Xdp(Err(_)) => leave::holds(&run),
     }

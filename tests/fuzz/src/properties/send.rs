@@ -229,6 +229,7 @@ fn other_end(here: Config, sent: &Send, inner: &Ipv4Header) -> MemoryTables {
     let there = Config {
         node: sent.next_hop.peer,
         vtep_mac: sent.next_hop.vtep_mac,
+        flags: here.flags & !flags::ESTABLISHED,
         ..here
     };
     let back = NextHop {

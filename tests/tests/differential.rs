@@ -67,8 +67,14 @@ fn try_tables(
         random.fill(&mut bytes);
         let case = packets::case(&mut Choices::new(&bytes), &tables, &around);
         let reason = differential.compare(&case);
-        if let Some(reason) = reason.with_context(|| format!("case {number}"))? {
-            *reasons.entry((case.hook, reason)).or_default() += 1;
+        let Some(reason) = reason.with_context(|| format!("case {number}"))? else {
+            continue;
+        };
+        *reasons.entry((case.hook, reason)).or_default() += 1;
+        if reason.action() == Action::Forward {
+            // Once more, by the way that is known now.
+            let again = differential.compare(&case);
+            again.with_context(|| format!("case {number} again"))?;
         }
     }
     differential.compare_counters()

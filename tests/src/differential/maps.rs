@@ -6,8 +6,9 @@ use anyhow::{Context as _, Result};
 use aya::maps::{Map, MapData, PerCpuArray};
 use dataplane_common::{
     abi::{
-        Addr, Config, Counter, Endpoint, Hook, MAX_NEXT_HOPS, Multipath, NextHop, NextHopKind,
-        Peer, WAYS, Workload, counter_index, maps,
+        Addr, Config, Counter, Direction, Endpoint, FLOW_WORDS, Flow, FlowKey, Generation, Hook,
+        MAX_NEXT_HOPS, Multipath, NextHop, NextHopKind, Peer, WAYS, Word, Workload, counter_index,
+        maps,
     },
     memory::MemoryTables,
     reason::Reason,
@@ -35,6 +36,8 @@ pub(super) struct Maps {
     devices: DeviceMap,
     peers: BpfHash<Addr, Peer>,
     config: BpfArray<Config>,
+    flows: BpfHash<FlowKey, [u64; FLOW_WORDS]>,
+    generations: BpfArray<u32>,
     counters: BpfMap<PerCpuArray<MapData, Counter>>,
     /// What the counters were when they were last looked at.
     seen: BTreeMap<(Hook, Reason), Counter>,
@@ -54,6 +57,8 @@ impl Maps {
             devices: DeviceMap::open_devices(&pins)?,
             peers: BpfHash::open_hash(&pins, maps::PEERS)?,
             config: BpfArray::open_array(&pins, maps::CONFIG)?,
+            flows: BpfHash::open(&pins, maps::FLOWS, Map::LruHashMap)?,
+            generations: BpfArray::open_array(&pins, maps::GENERATIONS)?,
             counters: BpfMap::open(&pins, maps::COUNTERS, Map::PerCpuArray)?,
             seen: BTreeMap::new(),
         })
@@ -76,7 +81,8 @@ impl Maps {
         for prefix in old.routes.keys() {
             self.routes.remove(&net(*prefix)?)?;
         }
-        let mut ids = 0..MAX_NEXT_HOPS - 1;
+        // The numbers that they have in the tables.
+        let mut ids = 1..MAX_NEXT_HOPS - 1;
         for (prefix, next_hop) in &new.routes {
             let id = self.add(&mut ids, *next_hop)?;
             self.routes.insert(&net(*prefix)?, &id)?;
@@ -92,6 +98,26 @@ impl Maps {
         // Last: with each that has none it was said that it has none.
         for (entry, multipath) in multipaths {
             self.multipaths.set(entry.into(), multipath)?;
+        }
+        self.replace_flows(new)
+    }
+
+    /// Has the programs remember what the tables do, and nothing of what they have learned.
+    fn replace_flows(&mut self, new: &MemoryTables) -> Result<()> {
+        for (key, _) in self.flows.entries()? {
+            self.flows.remove(&key)?;
+        }
+        for (key, flow) in new.flows().iter() {
+            self.flows.insert(key, &words(flow))?;
+        }
+        // Their sum is the generation.
+        let one = new.generation / 2;
+        let generations = [
+            (Generation::Agent, u32::from(one)),
+            (Generation::Flush, u32::from(new.generation - one)),
+        ];
+        for (of, count) in generations {
+            self.generations.set(of as u32, count)?;
         }
         Ok(())
     }
@@ -152,6 +178,35 @@ impl Maps {
             },
         })
     }
+}
+
+/// A flow as it is in the map.
+fn words(flow: &Flow) -> [u64; FLOW_WORDS] {
+    let word = |word: &Word| {
+        let (generation, value) = word.parts();
+        u64::from(generation) << 48 | value
+    };
+    let mut words = [0; FLOW_WORDS];
+    for (place, direction) in words.chunks_mut(FLOW_WORDS / 2).zip(&flow.directions) {
+        let Direction {
+            entered,
+            verified,
+            from,
+            to,
+            packets,
+            since,
+        } = direction;
+        let number = packets.get();
+        place.copy_from_slice(&[
+            word(entered),
+            word(verified),
+            word(from),
+            word(to),
+            number,
+            word(since),
+        ]);
+    }
+    words
 }
 
 /// An interface that is there for sure: programs ask only whether one is.

@@ -67,6 +67,29 @@ fn it_is_not_of_another_generation() {
     }
 }
 
+/// Two CPUs write to it at once, of which one has not seen the change yet.
+#[test]
+fn it_is_not_of_two_generations_at_once() {
+    let (mut tables, [there, _]) = carried(Between::Nodes(Mode::Vxlan));
+    let before = tables.generation;
+    tables.generation += 1;
+    for leg in Between::Nodes(Mode::Vxlan).legs(&Kind::Udp) {
+        leg.is_verified(&tables);
+    }
+    there.is_carried(&tables);
+    let number = {
+        let flows = tables.flows();
+        let ways = flows.values().flat_map(|flow| &flow.directions);
+        let out = ways.filter(|way| way.to.parts().1 != 0).collect::<Vec<_>>();
+        let number = out[0].to.parts().1;
+        out[0].to.set(before, number);
+        number
+    };
+    assert_ne!(number, 0);
+    let verdict = there.enters(&blind(&tables));
+    assert_eq!(verdict.reason(), Reason::NoRoute);
+}
+
 #[test]
 fn another_workload_does_not_take_it() {
     for between in ALL {

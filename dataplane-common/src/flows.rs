@@ -154,13 +154,18 @@ pub fn remember<T: FlowTable>(
     }
 }
 
-/// That the stack is handed a packet of the flow, which bears what is returned; 0 where nothing can be
-/// remembered.
+/// That the stack is handed a packet of the flow, which bears what is returned; 0 where nothing is
+/// remembered. An acknowledgement `begins` none: for the last one of a connection, and for one of many
+/// that are as short, there would be an entry in vain.
 #[inline(always)]
-pub fn enter<T: FlowTable>(table: &T, tuple: Tuple) -> u16 {
+pub fn enter<T: FlowTable>(table: &T, tuple: Tuple, begins: bool) -> u16 {
     let generation = table.generation();
     let now = table.now();
-    let Some(flow) = table.flow_or_new(tuple.key()) else {
+    let key = tuple.key();
+    if !begins && table.flow(key).is_none() {
+        return 0;
+    }
+    let Some(flow) = table.flow_or_new(key) else {
         return 0;
     };
     let direction = tuple.direction(&flow);

@@ -205,8 +205,8 @@ impl Tables for MemoryTables {
         flows::remember(self, tuple, generation, from_and_way, next_hop);
     }
 
-    fn enter(&self, tuple: Tuple) -> u16 {
-        flows::enter(self, tuple)
+    fn enter(&self, tuple: Tuple, begins: bool) -> u16 {
+        flows::enter(self, tuple, begins)
     }
 
     fn leave(&self, tuple: Tuple, mark: u16) -> bool {

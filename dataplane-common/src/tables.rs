@@ -40,7 +40,7 @@ pub trait Tables {
     fn remember(&self, tuple: Tuple, generation: u16, from_and_way: u64, next_hop: u16);
 
     /// See [`flows::enter`](crate::flows::enter).
-    fn enter(&self, tuple: Tuple) -> u16;
+    fn enter(&self, tuple: Tuple, begins: bool) -> u16;
 
     /// See [`flows::leave`](crate::flows::leave).
     fn leave(&self, tuple: Tuple, mark: u16) -> bool;

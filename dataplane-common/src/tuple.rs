@@ -10,9 +10,9 @@ use crate::{
 
 /// IP protocol number of ICMP.
 const PROTOCOL_ICMP: u8 = 1;
-/// Where in a TCP header the flags lie, and those that open, close or reset a connection: FIN, SYN,
-/// RST.
-const TCP_FLAGS: usize = 13;
+/// Where in a TCP header its length lies, in 32-bit words in the upper half of a byte, and behind it the
+/// flags; and those that open, close or reset a connection: FIN, SYN, RST.
+const TCP_LENGTH_AND_FLAGS: usize = 12;
 const TCP_HANDSHAKE: u8 = 0x01 | 0x02 | 0x04;
 /// Where in an SCTP packet its first chunk begins (RFC 9260, section 3).
 const SCTP_CHUNK: usize = 12;
@@ -26,6 +26,17 @@ const ECHO_ID: usize = 4;
 /// The value of a [`Tuple::mark`] that is none: `skb->tc_index` of what the carrier cuts up on its
 /// way to itself. Two letters of our name.
 pub const CUT_UP: u16 = 0x7570;
+
+/// What a packet is to its flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It opens, closes or resets the connection, which connection tracking must see.
+    Handshake,
+    /// It acknowledges, and brings nothing itself: the last of a handshake, and the last of all.
+    Acknowledgement,
+    /// Anything else.
+    Data,
+}
 
 /// The flow of a packet, and which way the packet goes, as numbers: that is what functions of BPF
 /// take.
@@ -42,14 +53,13 @@ pub struct Tuple {
 const BACK: u64 = 1 << 48;
 
 impl Tuple {
-    /// The flow of the packet `ip`, whose header is at `offset`; and whether the packet opens, closes or
-    /// resets a connection, which connection tracking must see.
+    /// The flow of the packet `ip`, whose header is at `offset`, and what the packet is to it.
     ///
     /// # Errors
     ///
     /// [`Reason::NotAFlow`]: what belongs to no flow by itself, such as a fragment or an ICMP error.
     #[inline(always)]
-    pub fn of<P: Packet>(packet: &P, ip: &Ipv4, offset: usize) -> Result<(Self, bool), Reason> {
+    pub fn of<P: Packet>(packet: &P, ip: &Ipv4, offset: usize) -> Result<(Self, Role), Reason> {
         if ip.fragment || ip.options {
             return Err(Reason::NotAFlow);
         }
@@ -61,23 +71,22 @@ impl Tuple {
             return Err(Reason::NotAFlow);
         }
         let is_back = source > destination;
-        let (ports, asks, is_handshake) = match ip.protocol {
+        let (ports, asks, role) = match ip.protocol {
             PROTOCOL_TCP => {
-                let [flags] = read(packet, transport + TCP_FLAGS)?;
-                let is_handshake = flags & TCP_HANDSHAKE != 0;
-                (read(packet, transport)?, Asker::Either, is_handshake)
+                let role = tcp_role(ip, read(packet, transport + TCP_LENGTH_AND_FLAGS)?);
+                (read(packet, transport)?, Asker::Either, role)
             }
-            PROTOCOL_UDP => (read(packet, transport)?, Asker::Either, false),
+            PROTOCOL_UDP => (read(packet, transport)?, Asker::Either, Role::Data),
             PROTOCOL_SCTP => {
-                let is_handshake = !is_sctp_data(packet, ip, transport)?;
-                (read(packet, transport)?, Asker::Either, is_handshake)
+                let role = sctp_role(packet, ip, transport)?;
+                (read(packet, transport)?, Asker::Either, role)
             }
             PROTOCOL_ICMP => {
                 let [a, b] = read(packet, transport + ECHO_ID)?;
                 (
                     [a, b, a, b],
                     echo_asker(read(packet, transport)?, is_back)?,
-                    false,
+                    Role::Data,
                 )
             }
             _ => return Err(Reason::NotAFlow),
@@ -98,7 +107,7 @@ impl Tuple {
                 | (asks as u64) << 40
                 | if is_back { BACK } else { 0 },
         };
-        Ok((tuple, is_handshake))
+        Ok((tuple, role))
     }
 
     /// What the flow is found by.
@@ -177,14 +186,30 @@ where
     packet.header(offset).copied().ok_or(Reason::NotAFlow)
 }
 
-/// Whether there is nothing but user data, which comes after all other chunks (RFC 9260, section
-/// 6.10), or nothing but an acknowledgement of it.
 #[inline(always)]
-fn is_sctp_data<P: Packet>(packet: &P, ip: &Ipv4, transport: usize) -> Result<bool, Reason> {
+fn tcp_role(ip: &Ipv4, [length, flags]: [u8; 2]) -> Role {
+    let headers = IPV4_LEN + usize::from(length >> 4) * 4;
+    if flags & TCP_HANDSHAKE != 0 {
+        Role::Handshake
+    } else if usize::from(ip.total_length) == headers {
+        Role::Acknowledgement
+    } else {
+        Role::Data
+    }
+}
+
+/// User data comes after all other chunks (RFC 9260, section 6.10): where it is first, there is nothing
+/// else. An acknowledgement of it is none where anything follows.
+#[inline(always)]
+fn sctp_role<P: Packet>(packet: &P, ip: &Ipv4, transport: usize) -> Result<Role, Reason> {
     let [kind, _, high, low]: [u8; 4] = read(packet, transport + SCTP_CHUNK)?;
     let payload = usize::from(ip.total_length) - IPV4_LEN;
     let chunk = usize::from(u16::from_be_bytes([high, low]));
-    Ok(kind == SCTP_DATA || kind == SCTP_SACK && SCTP_CHUNK + chunk == payload)
+    Ok(match kind {
+        SCTP_DATA => Role::Data,
+        SCTP_SACK if SCTP_CHUNK + chunk == payload => Role::Acknowledgement,
+        _ => Role::Handshake,
+    })
 }
 
 /// Who of both asks, by which way a request goes.

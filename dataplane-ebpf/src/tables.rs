@@ -126,8 +126,8 @@ impl Tables for Maps {
 
     #[inline(always)]
     #[allow(clippy::cast_possible_truncation)] // it was one of 16 bits
-    fn enter(&self, tuple: Tuple) -> u16 {
-        enter(tuple.addresses, tuple.rest) as u16
+    fn enter(&self, tuple: Tuple, begins: bool) -> u16 {
+        enter(tuple.addresses, tuple.rest, begins.into()) as u16
     }
 
     #[inline(always)]
@@ -137,8 +137,7 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn forget(&self, tuple: Tuple) {
-        // There may be none.
-        let _ = FLOWS.remove(tuple.key());
+        forget(tuple.addresses, tuple.rest);
     }
 }
 
@@ -201,11 +200,24 @@ extern "C" fn remember(
     0
 }
 
+/// See [`Tables::forget`]. Mostly there is nothing to forget, and to look takes no lock.
+#[inline(never)]
+#[unsafe(no_mangle)]
+extern "C" fn forget(addresses: u64, rest: u64) -> u32 {
+    let key = Tuple { addresses, rest }.key();
+    let is_known = MAPS.flow(key).is_some();
+    if is_known {
+        // Another CPU may have been first.
+        let _ = FLOWS.remove(key);
+    }
+    is_known.into()
+}
+
 /// See [`flows::enter`].
 #[inline(never)]
 #[unsafe(no_mangle)]
-extern "C" fn enter(addresses: u64, rest: u64) -> u32 {
-    flows::enter(&MAPS, Tuple { addresses, rest }).into()
+extern "C" fn enter(addresses: u64, rest: u64, begins: u32) -> u32 {
+    flows::enter(&MAPS, Tuple { addresses, rest }, begins != 0).into()
 }
 
 /// See [`flows::leave`].

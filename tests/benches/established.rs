@@ -3,6 +3,7 @@
 //! established flows, all in one run, in rounds that take turns.
 
 use std::{
+    collections::BTreeMap,
     env, fs,
     net::SocketAddrV4,
     time::{Duration, Instant},
@@ -35,6 +36,9 @@ const KEPT: Load = Load {
     keep_alive: true,
     ..CONNECTIONS
 };
+
+/// The programs that packets of a stream meet between nodes.
+const PROGRAMS: [&str; 3] = ["from_workload", "to_uplink", "from_uplink"];
 
 const STATISTICS: &str = "/proc/sys/kernel/bpf_stats_enabled";
 
@@ -77,8 +81,8 @@ struct Scene {
     _server: WebServer,
     /// Of a stream, in bits per second.
     throughput: Vec<f64>,
-    /// Nanoseconds in programs for each packet that a pod sends or the wire brings.
-    per_packet: Vec<f64>,
+    /// Nanoseconds that each of [`PROGRAMS`] takes for a packet of that stream.
+    programs: [Vec<f64>; 3],
     /// Connections a second, each for one request.
     connections: Vec<f64>,
     lab: Lab,
@@ -101,7 +105,7 @@ impl Scene {
             agents,
             _server: WebServer::start(node, node.pod("p0"))?,
             throughput: Vec::new(),
-            per_packet: Vec::new(),
+            programs: Default::default(),
             connections: Vec::new(),
             lab,
         })
@@ -116,8 +120,10 @@ impl Scene {
             let streamed = self.stream();
             fs::write(STATISTICS, "0")?;
             streamed?;
-            self.per_packet
-                .push(Runs::read()?.per_packet_since(&before));
+            let runs = Runs::read()?;
+            for (name, times) in PROGRAMS.iter().zip(&mut self.programs) {
+                times.extend(runs.each_since(&before, name));
+            }
         }
         let begun = Instant::now();
         self.load(CONNECTIONS)?;
@@ -170,60 +176,66 @@ impl Scene {
     }
 }
 
-/// How long programs have run, and how many packets they were asked about, all together.
-struct Runs {
-    time: Duration,
-    packets: u64,
-}
+/// How long programs have run, and how often, by their names.
+struct Runs(BTreeMap<String, (Duration, u64)>);
 
 impl Runs {
     fn read() -> Result<Self> {
-        let mut runs = Self {
-            time: Duration::ZERO,
-            packets: 0,
-        };
+        let mut runs = BTreeMap::<_, (Duration, u64)>::new();
         for program in loaded_programs() {
             let program = program?;
             let name = program.name_as_str().unwrap_or_default();
-            let is_entry = ["from_workload", "from_uplink"].contains(&name);
-            if is_entry || ["to_workload", "to_uplink"].contains(&name) {
-                runs.time += program.run_time();
-            }
-            if is_entry {
-                runs.packets += program.run_count();
-            }
+            let (time, count) = runs.entry(name.to_owned()).or_default();
+            *time += program.run_time();
+            *count += program.run_count();
         }
-        Ok(runs)
+        Ok(Self(runs))
     }
 
+    /// Nanoseconds for each time that the program called `name` has run, if it has.
     #[allow(clippy::cast_precision_loss)] // packets of seconds
-    fn per_packet_since(&self, before: &Self) -> f64 {
-        let time = self.time.saturating_sub(before.time);
-        time.as_nanos() as f64 / (self.packets - before.packets) as f64
+    fn each_since(&self, before: &Self, name: &str) -> Option<f64> {
+        let (time, count) = self.0.get(name).copied()?;
+        let (time_before, count_before) = before.0.get(name).copied().unwrap_or_default();
+        let count = count - count_before;
+        let time = time.saturating_sub(time_before);
+        (count != 0).then(|| time.as_nanos() as f64 / count as f64)
     }
 }
 
 fn print(scenes: &[Scene; 3]) {
     let [kernel, all, established] = scenes;
     println!(
-        "{:<12} {:>16} {:>22} {:>22}",
-        "", "STREAM Gbit/s", "PROGRAMS ns/packet", "CONNECTIONS /s"
+        "{:<12} {:>20} {:>20}",
+        "", "STREAM Gbit/s", "CONNECTIONS /s"
     );
     for scene in scenes {
         println!(
-            "{:<12} {:>16} {:>22} {:>22}",
+            "{:<12} {:>20} {:>20}",
             scene.name,
             spread(&scene.throughput, 1e9, 2),
-            spread(&scene.per_packet, 1.0, 0),
             spread(&scene.connections, 1.0, 0),
+        );
+    }
+    println!(
+        "\n{:<14} {:>20} {:>20}",
+        "ns a packet", all.name, established.name
+    );
+    for (place, name) in PROGRAMS.iter().enumerate() {
+        let [all, established] = [all, established].map(|scene| &scene.programs[place]);
+        println!(
+            "{name:<14} {:>20} {:>20}",
+            spread(all, 1.0, 0),
+            spread(established, 1.0, 0)
         );
     }
     let ratio = |of: &[f64], to: &[f64]| median(of) / median(to);
     println!(
-        "\nestablished to all: stream {:.3}, programs {:.3}, connections {:.3}\n\
+        "\nestablished to all: stream {:.3}, from_workload {:.3}, from_uplink {:.3}, connections {:.3}\n\
          established to the kernel: stream {:.3}, connections {:.3}",
         ratio(&established.throughput, &all.throughput),
-        ratio(&established.per_packet, &all.per_packet),
+        ratio(&established.programs[0], &all.programs[0]),
+        ratio(&established.programs[2], &all.programs[2]),
         ratio(&established.connections, &all.connections),
         ratio(&established.throughput, &kernel.throughput),
         ratio(&established.connections, &kernel.connections),

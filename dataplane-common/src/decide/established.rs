@@ -22,7 +22,7 @@ use crate::{
     parse::{self, Ipv4},
     reason::Reason,
     tables::Tables,
-    tuple::Tuple,
+    tuple::{Role, Tuple},
 };
 
 /// Where a flow's packets come from, as it is compared with where the next one does.
@@ -60,7 +60,7 @@ pub(super) struct Watch {
     is_on: bool,
     /// Whether it is of a flow, which is then this one.
     is_of_flow: bool,
-    is_handshake: bool,
+    role: Role,
     tuple: Tuple,
     from: Arrived,
     /// Of a flow, unless the packet opens, closes or resets it.
@@ -80,7 +80,7 @@ pub(super) fn watch<P: Packet, T: Tables>(
     let mut watch = Watch {
         is_on: config.flags & flags::ESTABLISHED != 0,
         is_of_flow: false,
-        is_handshake: false,
+        role: Role::Data,
         tuple: Tuple::default(),
         from,
         standing: Standing::default(),
@@ -88,11 +88,11 @@ pub(super) fn watch<P: Packet, T: Tables>(
     if !watch.is_on {
         return watch;
     }
-    if let Ok((tuple, is_handshake)) = Tuple::of(packet, ip, offset) {
+    if let Ok((tuple, role)) = Tuple::of(packet, ip, offset) {
         watch.is_of_flow = true;
-        watch.is_handshake = is_handshake;
+        watch.role = role;
         watch.tuple = tuple;
-        if !is_handshake {
+        if role != Role::Handshake {
             watch.standing = tables.standing(tuple, from.0, config.reverify);
         }
     }
@@ -141,11 +141,11 @@ impl Watch {
         if !self.is_of_flow {
             return to_stack(config, &verdict, Reason::NotAFlow, 0);
         }
-        if self.is_handshake {
+        if self.role == Role::Handshake {
             tables.forget(self.tuple);
             return to_stack(config, &verdict, Reason::Handshake, 0);
         }
-        let mark = tables.enter(self.tuple);
+        let mark = tables.enter(self.tuple, self.role == Role::Data);
         to_stack(config, &verdict, self.standing.why_not(), mark.into())
     }
 
@@ -190,11 +190,11 @@ pub(super) fn entering<P: Packet, T: Tables>(
         return 0;
     }
     match Tuple::of(packet, ip, parse::IP) {
-        Ok((tuple, false)) => tables.enter(tuple).into(),
-        Ok((tuple, true)) => {
+        Ok((tuple, Role::Handshake)) => {
             tables.forget(tuple);
             0
         }
+        Ok((tuple, role)) => tables.enter(tuple, role == Role::Data).into(),
         Err(_) => 0,
     }
 }

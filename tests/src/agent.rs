@@ -155,7 +155,7 @@ pub(crate) fn config(node: &Node) -> String {
 
 /// The configuration of a node's agent that mirrors the kernel's routes. It finds out by itself
 /// which interfaces lead to other nodes.
-fn mirror_config(node: &Node) -> String {
+pub(crate) fn mirror_config(node: &Node) -> String {
     format!(
         "node: {}\n\
          acceleration: all\n\

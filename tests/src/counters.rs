@@ -62,6 +62,17 @@ impl Counters {
             .unwrap_or_default()
     }
 
+    /// How many packets of pods, and for pods, have not been seen by the stack.
+    #[must_use]
+    pub fn carried(&self) -> u64 {
+        let counts = self.0.iter().filter(|((hook, reason), _)| {
+            let is_entry = ["from_workload", "from_uplink"].contains(&&**hook);
+            let ways = ["delivered-", "sent-", "received-"];
+            is_entry && ways.iter().any(|way| reason.starts_with(way))
+        });
+        counts.map(|(_, count)| count.packets).sum()
+    }
+
     /// What has been counted since `earlier`.
     #[must_use]
     pub fn since(&self, earlier: &Self) -> Self {

@@ -68,9 +68,9 @@ pub use pair::{Pair, Side};
 pub use speakers::{Daemon, Speaker};
 pub use traffic::{
     Arrival, DatagramOptions, DatagramReport, Exchange, ExchangeReport, Flow, FlowReport,
-    PingOptions, PingReport, Pinging, RoundTrip, TcpOptions, TcpThroughput, Transfer, UdpOptions,
-    UdpThroughput, datagrams_arrive_intact, iperf_server, ping, tcp_arrives_intact, tcp_throughput,
-    tcp_throughput_to, udp_throughput,
+    PingOptions, PingReport, Pinging, RoundTrip, Talk, TcpOptions, TcpThroughput, Transfer,
+    UdpOptions, UdpThroughput, datagrams_arrive_intact, iperf_server, ping, tcp_arrives_intact,
+    tcp_throughput, tcp_throughput_to, udp_throughput,
 };
 pub use wait::{eventually, patient};
 pub use watch::{HookSide, Seen, Watch};

@@ -9,6 +9,8 @@ use crate::NetNs;
 /// A connection, as conntrack(8) lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Connection {
+    /// What tells it from one that had the same addresses and ports before.
+    pub id: u32,
     /// `tcp`, `udp`, `icmp`, …
     pub protocol: String,
     /// How long it is remembered without another packet, in seconds.
@@ -31,11 +33,32 @@ pub struct Connection {
 
 /// All of them.
 pub fn connections(ns: &NetNs) -> Result<Vec<Connection>> {
-    let listed = ns.exec("conntrack -L")?;
+    let listed = ns.exec("conntrack -L -o id")?;
     let lines = listed.lines().map(|line| {
         Connection::parse(line).with_context(|| format!("understand conntrack's {line:?}"))
     });
     lines.collect()
+}
+
+/// Those between two addresses, whoever began.
+pub fn connections_between(ns: &NetNs, one: Ipv4Addr, other: Ipv4Addr) -> Result<Vec<Connection>> {
+    let mut connections = connections(ns)?;
+    connections.retain(|connection| {
+        let ends = (*connection.client.ip(), *connection.answering.ip());
+        ends == (one, other) || ends == (other, one)
+    });
+    Ok(connections)
+}
+
+/// Has a namespace forget the connections from and to an address, as is done where permission is
+/// withdrawn.
+pub fn forget_connections(ns: &NetNs, address: Ipv4Addr) -> Result<()> {
+    for side in ["--src", "--dst"] {
+        let command = ns.command("conntrack").args(["--delete", side]);
+        // Where there is none, it fails.
+        command.arg(address.to_string()).output()?;
+    }
+    Ok(())
 }
 
 /// How many packets were of no connection that could be.
@@ -68,7 +91,10 @@ impl Connection {
             let port = values(port).get(way).map_or(Ok(0), |port| port.parse());
             Some(SocketAddrV4::new(address, port.ok()?))
         };
+        // Of ICMP, the identifier has the same name; this one comes last.
+        let id = values("id").last()?.parse().ok()?;
         Some(Self {
+            id,
             protocol,
             seconds,
             state: state.map(|&state| state.to_owned()),
@@ -89,9 +115,11 @@ mod tests {
     #[test]
     fn a_translated_connection_is_understood() {
         let line = "tcp      6 117 TIME_WAIT src=10.244.0.2 dst=10.96.0.10 sport=40000 dport=80 \
-                    src=10.244.1.2 dst=10.244.0.1 sport=8080 dport=512 [ASSURED] mark=0 use=1";
+                    src=10.244.1.2 dst=10.244.0.1 sport=8080 dport=512 [ASSURED] mark=0 use=1 \
+                    id=2865129472";
         let connection = Connection::parse(line).expect("a connection");
         assert_eq!(connection.protocol, "tcp");
+        assert_eq!(connection.id, 2_865_129_472);
         assert_eq!(connection.seconds, 117);
         assert_eq!(connection.state.as_deref(), Some("TIME_WAIT"));
         assert!(connection.assured && !connection.unreplied);
@@ -104,9 +132,9 @@ mod tests {
     #[test]
     fn one_without_state_ports_or_answer_is_understood() {
         let line = "icmp     1 29 src=10.244.0.2 dst=10.244.1.2 type=8 code=0 id=7 [UNREPLIED] \
-                    src=10.244.1.2 dst=10.244.0.2 type=0 code=0 id=7 mark=0 use=1";
+                    src=10.244.1.2 dst=10.244.0.2 type=0 code=0 id=7 mark=0 use=1 id=12";
         let connection = Connection::parse(line).expect("a connection");
-        assert_eq!(connection.state, None);
+        assert_eq!((connection.id, connection.state), (12, None));
         assert!(connection.unreplied && !connection.assured);
         assert_eq!(connection.server.to_string(), "10.244.1.2:0");
     }

@@ -6,6 +6,8 @@ mod flow;
 mod iperf;
 mod pattern;
 mod ping;
+mod sockets;
+mod talk;
 mod transfer;
 
 pub use datagrams::{DatagramOptions, DatagramReport, datagrams_arrive_intact};
@@ -16,4 +18,5 @@ pub use iperf::{
     tcp_throughput_to, udp_throughput,
 };
 pub use ping::{PingOptions, PingReport, Pinging, RoundTrip, ping};
+pub use talk::Talk;
 pub use transfer::{Transfer, tcp_arrives_intact};

@@ -24,6 +24,7 @@ const NOT_FOR_ONE: &[&str] = &[
     "routers",
     "monitors",
     "services",
+    "policy",
     "outlives",
     PAIR,
 ];

@@ -25,6 +25,7 @@ const NOT_FOR_ONE: &[&str] = &[
     "monitors",
     "services",
     "policy",
+    "flows",
     "outlives",
     PAIR,
 ];

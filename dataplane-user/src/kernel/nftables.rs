@@ -14,7 +14,7 @@ const DATAGRAM: usize = 256;
 /// A subscription to changes of the rule set, also by iptables on nftables. The kernel tells of none
 /// that are made by iptables-legacy or ipset.
 pub struct RuleEvents {
-    socket: TokioSocket,
+    pub(super) socket: TokioSocket,
     datagram: Vec<u8>,
 }
 

@@ -10,3 +10,4 @@ mod namespace;
 mod neighbours;
 mod reading;
 mod routes;
+mod rules;

@@ -1,6 +1,7 @@
 //! Traffic: by real programs, and by sockets of our own where every byte is looked at.
 
 mod datagrams;
+mod dialogue;
 mod exchange;
 mod flow;
 mod iperf;
@@ -10,6 +11,7 @@ mod sockets;
 mod talk;
 mod transfer;
 
+pub use dialogue::Dialogue;
 pub use datagrams::{DatagramOptions, DatagramReport, datagrams_arrive_intact};
 pub use exchange::{Arrival, Exchange, ExchangeReport};
 pub use flow::{Flow, FlowReport};

@@ -160,8 +160,14 @@ fn a_connection_that_falls_silent_is_not_forgotten_before_the_time() -> Result<(
     drop_invalid(node)?;
     let agent = start(&lab, "established")?;
     let mut talk = accelerated(node)?;
-    // Nobody keeps anything meanwhile.
+    // Nobody keeps anything meanwhile; and nobody says anything, not even a late acknowledgement.
     drop(agent);
+    for pod in node.pods() {
+        pod.ns().exec("nft add table ip silent")?;
+        pod.ns().exec(
+            "nft add chain ip silent output { type filter hook output priority 0 ; policy drop ; }",
+        )?;
+    }
     let (client, server) = talk.ports()?;
     let tuple = ConnTuple {
         source: node.pod("p0").address(),
@@ -179,6 +185,9 @@ fn a_connection_that_falls_silent_is_not_forgotten_before_the_time() -> Result<(
     eventually("the connection has the time of an idle one", || {
         Ok(time_left(node, &talk)? > 400_000)
     })?;
+    for pod in node.pods() {
+        pod.ns().exec("nft delete table ip silent")?;
+    }
     talk.exchange(1 << 10)
 }
 

@@ -9,13 +9,13 @@ use std::{cmp::Reverse, collections::BTreeMap, net::Ipv4Addr, time::Duration};
 
 use anyhow::{Result, bail};
 use dataplane_common::abi::{
-    Config, Direction, Flow, FlowKey, Generation, MAX_NEXT_HOPS, NextHop, WAY_IN, WAY_OUT, flags,
-    maps,
+    Addr, Config, Direction, Endpoint, Flow, FlowKey, Generation, MAX_NEXT_HOPS, NextHop, WAY_IN,
+    WAY_OUT, flags, maps,
 };
 
 use super::rows;
 use crate::{
-    dataplane::{BpfArray, Flows, Generations, Pins, flow_tuples, now, time},
+    dataplane::{BpfArray, BpfHash, Flows, Generations, Pins, Table as _, flow_tuples, now, time},
     kernel::{Conntrack, Detail},
 };
 
@@ -101,6 +101,8 @@ struct Moment {
     now: u64,
     period: u64,
     next_hops: BTreeMap<u64, NextHop>,
+    /// The interfaces of the pods here, by their addresses.
+    pods: BTreeMap<Ipv4Addr, u32>,
 }
 
 impl Moment {
@@ -117,6 +119,7 @@ impl Moment {
             now: now(),
             period: config.reverify.into(),
             next_hops: live_next_hops(pins)?,
+            pods: pods(pins)?,
         })
     }
 
@@ -139,8 +142,8 @@ impl Moment {
             echo_id: a.port.is_none().then(|| u16::from_be_bytes(key.lower_port)),
             state,
             why: self.why(state, flow, [a, b]),
-            a_to_b: self.direction(there),
-            b_to_a: self.direction(back),
+            a_to_b: self.direction(there, b),
+            b_to_a: self.direction(back, a),
             conntrack: None,
         }
     }
@@ -162,18 +165,18 @@ impl Moment {
         }
     }
 
-    fn direction(&self, direction: &Direction) -> DirectionRow {
+    fn direction(&self, direction: &Direction, to: End) -> DirectionRow {
         let (_, verified) = direction.verified.parts();
         let ago = time(self.now.saturating_sub(verified));
         DirectionRow {
             verified_seconds_ago: (verified != 0).then(|| seconds(ago)),
             packets: direction.packets.get(),
-            way: self.way(direction),
+            way: self.way(direction, to.address),
         }
     }
 
-    /// Where the packets were carried to last.
-    fn way(&self, direction: &Direction) -> Option<String> {
+    /// Where the packets were carried to last, on their way to `address`.
+    fn way(&self, direction: &Direction, address: Ipv4Addr) -> Option<String> {
         let (_, from) = direction.from.parts();
         let (_, to) = direction.to.parts();
         match from & (WAY_OUT | WAY_IN) {
@@ -181,7 +184,10 @@ impl Moment {
                 let next_hop = self.next_hops.get(&to.checked_sub(1)?)?;
                 Some(format!("{} to {}", rows::kind(next_hop), remote(next_hop)))
             }
-            WAY_IN => Some("pod on this node".to_owned()),
+            WAY_IN => {
+                let ifindex = self.pods.get(&address)?;
+                Some(format!("pod behind {}", rows::interface(*ifindex)))
+            }
             _ => None,
         }
     }
@@ -255,6 +261,15 @@ fn live_next_hops(pins: &Pins) -> Result<BTreeMap<u64, NextHop>> {
         }
     }
     Ok(found)
+}
+
+/// The interfaces of the pods here, by their addresses.
+fn pods(pins: &Pins) -> Result<BTreeMap<Ipv4Addr, u32>> {
+    let endpoints = BpfHash::<Addr, Endpoint>::open_hash(pins, maps::ENDPOINTS)?.entries()?;
+    let pods = endpoints.into_iter();
+    Ok(pods
+        .map(|(address, endpoint)| (address.into(), endpoint.ifindex))
+        .collect())
 }
 
 /// The node that a next hop leads to, or else the neighbour.

@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// Interfaces that no machine has, so that their names are the same everywhere.
-const VETH: u64 = 1_000_001;
+const VETH: u32 = 1_000_001;
 const GENERATION: u16 = 7;
 /// A second, in ticks.
 const SECOND: u64 = 15_259;
@@ -26,6 +26,7 @@ fn moment() -> Moment {
         now: NOW,
         period: 2 * SECOND,
         next_hops: BTreeMap::from([(3, next_hop)]),
+        pods: BTreeMap::from([(Ipv4Addr::new(10, 244, 0, 2), VETH)]),
     }
 }
 
@@ -52,7 +53,6 @@ fn accelerated() -> Flow {
     there.from.set(GENERATION, u64::from(WAY_OUT) << 32 | 5);
     there.to.set(GENERATION, 4);
     back.from.set(GENERATION, u64::from(WAY_IN) << 32 | 5);
-    back.to.set(GENERATION, 1450 << 32 | VETH);
     back.packets.increase();
     flow
 }

@@ -50,9 +50,9 @@ fn accelerated() -> Flow {
         way.verified.set(GENERATION, NOW - SECOND);
         way.packets.increase();
     }
-    there.from.set(GENERATION, u64::from(WAY_OUT) << 32 | 5);
+    there.from.set(GENERATION, WAY_OUT | 5);
     there.to.set(GENERATION, 4);
-    back.from.set(GENERATION, u64::from(WAY_IN) << 32 | 5);
+    back.from.set(GENERATION, WAY_IN | 5);
     back.packets.increase();
     flow
 }

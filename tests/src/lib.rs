@@ -67,7 +67,7 @@ pub use no_carrier::take_carrier;
 pub use pair::{Pair, Side};
 pub use speakers::{Daemon, Speaker};
 pub use traffic::{
-    Arrival, DatagramOptions, DatagramReport, Exchange, ExchangeReport, Flow, FlowReport,
+    Arrival, DatagramOptions, DatagramReport, Dialogue, Exchange, ExchangeReport, Flow, FlowReport,
     PingOptions, PingReport, Pinging, RoundTrip, Talk, TcpOptions, TcpThroughput, Transfer,
     UdpOptions, UdpThroughput, datagrams_arrive_intact, iperf_server, ping, tcp_arrives_intact,
     tcp_throughput, tcp_throughput_to, udp_throughput,

@@ -6,7 +6,7 @@ use std::fs;
 use anyhow::{Context as _, Result, ensure};
 use dataplane_common::abi::Generation;
 use dataplane_tests::{
-    Agent, Build, Counters, Lab, Mode, Node, Dialogue, cluster_yaml, eventually, require_root,
+    Agent, Build, Counters, Dialogue, Lab, Mode, Node, cluster_yaml, eventually, require_root,
 };
 use dataplane_user::{
     dataplane::{Generations, Pins},

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, UdpSocket};
 
 use anyhow::{Context as _, Result, ensure};
 use dataplane_tests::{
-    Agent, Counters, Lab, Mode, Node, Talk, cluster_yaml, eventually, require_root,
+    Agent, Counters, Dialogue, Lab, Mode, Node, cluster_yaml, eventually, require_root,
 };
 use serde_json::{Value, json};
 
@@ -173,10 +173,10 @@ fn status_says_how_much_is_carried() -> Result<()> {
 }
 
 /// A connection between both pods, packets of which are carried, and its ports.
-fn accelerated(node: &Node) -> Result<(Talk, (u16, u16))> {
+fn accelerated(node: &Node) -> Result<(Dialogue, (u16, u16))> {
     let (client, server) = (node.pod("p0"), node.pod("p1"));
     let before = Counters::read(node)?;
-    let mut talk = Talk::start(client.ns(), server.ns(), server.address())?;
+    let mut talk = Dialogue::start(client.ns(), server.ns(), server.address())?;
     eventually("the connection is accelerated", || {
         talk.exchange(1 << 10)?;
         let rise = Counters::read(node)?.since(&before);

@@ -11,8 +11,8 @@ mod sockets;
 mod talk;
 mod transfer;
 
-pub use dialogue::Dialogue;
 pub use datagrams::{DatagramOptions, DatagramReport, datagrams_arrive_intact};
+pub use dialogue::Dialogue;
 pub use exchange::{Arrival, Exchange, ExchangeReport};
 pub use flow::{Flow, FlowReport};
 pub use iperf::{

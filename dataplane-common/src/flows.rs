@@ -22,6 +22,9 @@ pub trait FlowTable {
     /// The generation that holds now.
     fn generation(&self) -> u16;
 
+    /// Any number.
+    fn chance(&self) -> u32;
+
     /// Now, in [ticks](crate::abi::TICK_SHIFT).
     fn now(&self) -> u64;
 }
@@ -173,7 +176,10 @@ pub fn enter<T: FlowTable>(table: &T, tuple: Tuple, begins: bool) -> u16 {
     if direction.since.parts().1 == 0 {
         direction.since.set(generation, now);
     }
-    tuple.mark(generation)
+    if flow.incarnation.get() == 0 {
+        flow.incarnation.set(u64::from(table.chance()) | 1 << 32);
+    }
+    tuple.mark(generation, flow.incarnation.get())
 }
 
 /// That a packet of the flow leaves the stack that bears `mark`. If it would get the same now, it is
@@ -181,12 +187,13 @@ pub fn enter<T: FlowTable>(table: &T, tuple: Tuple, begins: bool) -> u16 {
 #[inline(always)]
 pub fn leave<T: FlowTable>(table: &T, tuple: Tuple, mark: u16) -> bool {
     let generation = table.generation();
-    if tuple.mark(generation) != mark {
+    let Some(flow) = table.flow(tuple.key()) else {
+        return false;
+    };
+    if tuple.mark(generation, flow.incarnation.get()) != mark {
         return false;
     }
-    if let Some(flow) = table.flow(tuple.key()) {
-        let now = table.now();
-        tuple.direction(&flow).verified.set(generation, now);
-    }
+    let now = table.now();
+    tuple.direction(&flow).verified.set(generation, now);
     true
 }

@@ -7,7 +7,10 @@ pub use carry_out::{Outcome, carry_out, take_out};
 use core::ops::Deref;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
     vec::Vec,
 };
 
@@ -136,6 +139,8 @@ pub struct MemoryTables {
     pub peers: BTreeMap<Addr, Peer>,
     /// Flows; a copy of the tables shares them.
     pub flows: Arc<Mutex<Flows>>,
+    /// What [`FlowTable::chance`] answers next; shared, too.
+    pub chances: Arc<AtomicU32>,
     /// What [`FlowTable::generation`] answers.
     pub generation: u16,
     /// What [`FlowTable::now`] answers.
@@ -229,6 +234,11 @@ impl FlowTable for MemoryTables {
 
     fn generation(&self) -> u16 {
         self.generation
+    }
+
+    fn chance(&self) -> u32 {
+        // Another than before, and the same again with the same packets.
+        self.chances.fetch_add(1, Ordering::Relaxed)
     }
 
     fn now(&self) -> u64 {

@@ -124,7 +124,7 @@ reasons! {
     Reverify Stack "reverify" "the stack sees its flow again: the period is over, or rules or routes changed"
     Unmarked Stack "unmarked" "leaves the stack, and no flow is learned from it"
     Verified Stack "verified" "the stack let it through as it came"
-    Translated Stack "translated" "the stack changed its addresses or ports, or rules or routes have changed since it came"
+    Translated Stack "translated" "the stack changed its addresses or ports, or rules, routes or the connection changed meanwhile"
 
     SpoofedSource Drop "spoofed-source" "a pod sent from an address that is not, or not yet known as, its own"
     WorkloadTunnel Drop "workload-tunnel" "a pod sent IPIP or VXLAN itself"

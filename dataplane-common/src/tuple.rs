@@ -11,9 +11,11 @@ use crate::{
 /// IP protocol number of ICMP.
 const PROTOCOL_ICMP: u8 = 1;
 /// Where in a TCP header its length lies, in 32-bit words in the upper half of a byte, and behind it the
-/// flags; and those that open, close or reset a connection: FIN, SYN, RST.
+/// flags: those that open, close or reset a connection, and that an acknowledgement has.
 const TCP_LENGTH_AND_FLAGS: usize = 12;
-const TCP_HANDSHAKE: u8 = 0x01 | 0x02 | 0x04;
+const TCP_FIN_SYN_RST: u8 = 0x01 | TCP_SYN | 0x04;
+const TCP_SYN: u8 = 0x02;
+const TCP_ACK: u8 = 0x10;
 /// Where in an SCTP packet its first chunk begins (RFC 9260, section 3).
 const SCTP_CHUNK: usize = 12;
 const SCTP_DATA: u8 = 0;
@@ -32,6 +34,8 @@ pub const CUT_UP: u16 = 0x7570;
 pub enum Role {
     /// It opens, closes or resets the connection, which connection tracking must see.
     Handshake,
+    /// So it does, and it answers: the second of a handshake.
+    Answer,
     /// It acknowledges, and brings nothing itself: the last of a handshake, and the last of all.
     Acknowledgement,
     /// Anything else.
@@ -152,17 +156,18 @@ impl Tuple {
     }
 
     /// What a packet bears through the stack, to be known at its other end for the one that came in:
-    /// a hash of the flow, the way, and the generation that it came in, never 0 nor [`CUT_UP`]. So one
-    /// that has been in the stack since before the rules changed says nothing of the new ones.
+    /// a hash of the flow, the way, the generation that it came in, and what the flow's entry is known
+    /// by ([`Flow::incarnation`]), never 0 nor [`CUT_UP`]. So one that has been in the stack since before
+    /// the rules changed, or before the connection was opened anew, says nothing of now.
     #[inline(always)]
     #[must_use]
-    pub const fn mark(self, generation: u16) -> u16 {
+    pub const fn mark(self, generation: u16, incarnation: u64) -> u16 {
         // The upper bits of a product depend on all bits of its factors. (Knuth, TAOCP 6.4; the
         // constant is 2^64 over the golden ratio.)
         const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
         let rest = self.rest | (generation as u64) << 49;
-        let hash =
-            (self.addresses.wrapping_mul(GOLDEN).rotate_left(32) ^ rest).wrapping_mul(GOLDEN);
+        let hash = (self.addresses ^ incarnation).wrapping_mul(GOLDEN);
+        let hash = (hash.rotate_left(32) ^ rest).wrapping_mul(GOLDEN);
         match (hash >> 48) as u16 {
             0 | CUT_UP => 1,
             mark => mark,
@@ -189,8 +194,12 @@ where
 #[inline(always)]
 fn tcp_role(ip: &Ipv4, [length, flags]: [u8; 2]) -> Role {
     let headers = IPV4_LEN + usize::from(length >> 4) * 4;
-    if flags & TCP_HANDSHAKE != 0 {
-        Role::Handshake
+    if flags & TCP_FIN_SYN_RST != 0 {
+        if flags & (TCP_FIN_SYN_RST | TCP_ACK) == TCP_SYN | TCP_ACK {
+            Role::Answer
+        } else {
+            Role::Handshake
+        }
     } else if usize::from(ip.total_length) == headers {
         Role::Acknowledgement
     } else {

@@ -8,10 +8,10 @@ use aya_ebpf::{
         BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LOOKUP_OUTPUT, TC_ACT_SHOT, xdp_md,
     },
     helpers::generated::{
-        bpf_clone_redirect, bpf_csum_level, bpf_fib_lookup, bpf_ktime_get_coarse_ns,
-        bpf_ktime_get_ns, bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer, bpf_skb_adjust_room,
-        bpf_skb_get_tunnel_key, bpf_skb_pull_data, bpf_skb_set_tunnel_key, bpf_xdp_adjust_head,
-        bpf_xdp_adjust_meta,
+        bpf_clone_redirect, bpf_csum_level, bpf_fib_lookup, bpf_get_prandom_u32,
+        bpf_ktime_get_coarse_ns, bpf_ktime_get_ns, bpf_redirect, bpf_redirect_neigh,
+        bpf_redirect_peer, bpf_skb_adjust_room, bpf_skb_get_tunnel_key, bpf_skb_pull_data,
+        bpf_skb_set_tunnel_key, bpf_xdp_adjust_head, bpf_xdp_adjust_meta,
     },
 };
 use dataplane_common::{
@@ -191,6 +191,13 @@ pub fn pull_data(skb: *mut __sk_buff, length: u32) {
     // A failure shows where the header is then out of reach.
     // SAFETY: `skb` is the program's own context.
     let _: i64 = unsafe { bpf_skb_pull_data(skb, length) };
+}
+
+/// A number by chance.
+#[inline(always)]
+pub fn random() -> u32 {
+    // SAFETY: the helper takes nothing.
+    unsafe { bpf_get_prandom_u32() }
 }
 
 /// Nanoseconds of `CLOCK_MONOTONIC`; coarse, those of the last timer interrupt.

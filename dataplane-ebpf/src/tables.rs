@@ -171,6 +171,11 @@ impl FlowTable for Maps {
     }
 
     #[inline(always)]
+    fn chance(&self) -> u32 {
+        helpers::random()
+    }
+
+    #[inline(always)]
     fn now(&self) -> u64 {
         helpers::monotonic_time(KNOWS_COARSE_CLOCK.load() != 0) >> TICK_SHIFT
     }

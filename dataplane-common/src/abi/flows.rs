@@ -100,10 +100,13 @@ pub const WAY_IN: u64 = 2 << 32;
 pub struct Flow {
     /// From the lower address to the higher, and back.
     pub directions: [Direction; 2],
+    /// A number by chance, by which this entry is known from an earlier one of the same flow; 0 until
+    /// the stack is handed a packet of it.
+    pub incarnation: Number,
 }
 
 /// Words of a [`Flow`].
-pub const FLOW_WORDS: usize = 12;
+pub const FLOW_WORDS: usize = 13;
 const _: () = assert!(size_of::<Flow>() == FLOW_WORDS * size_of::<u64>());
 
 /// A flow as userspace reads it, all at once.
@@ -121,7 +124,8 @@ impl From<[u64; FLOW_WORDS]> for Flow {
             }
         };
         Self {
-            directions: [direction(0), direction(FLOW_WORDS / 2)],
+            directions: [direction(0), direction(6)],
+            incarnation: Number::from(words[12]),
         }
     }
 }

@@ -46,7 +46,7 @@ impl From<u64> for Word {
     }
 }
 
-/// A number that several CPUs count up without minding each other.
+/// A number that several CPUs write, or count up, without minding each other.
 #[derive(Debug, Default)]
 #[repr(transparent)]
 pub struct Number(Shared);
@@ -58,7 +58,13 @@ impl Number {
         self.0.set(self.get().wrapping_add(1));
     }
 
-    /// What was counted.
+    /// Writes it.
+    #[inline(always)]
+    pub fn set(&self, number: u64) {
+        self.0.set(number);
+    }
+
+    /// What was counted, or written.
     #[inline(always)]
     #[must_use]
     pub fn get(&self) -> u64 {

@@ -7,8 +7,9 @@
 //! seen so, for a period and a generation; then each way is seen anew.
 //!
 //! What opens, closes or resets a connection goes to the stack, and what is known of the flow is
-//! forgotten. It bears no mark, so that connection tracking has seen both ends talk before a flow is
-//! carried.
+//! forgotten. Of that only the answer to a SYN bears a mark: when what follows it the other way has been
+//! seen, too, connection tracking takes the connection to be established, and the flow may be carried.
+//! Where both ends answer each other, the second answer forgets the first.
 
 use super::{Arrival, Decap, Mark, Verdict, open};
 use crate::{
@@ -92,7 +93,7 @@ pub(super) fn watch<P: Packet, T: Tables>(
         watch.is_of_flow = true;
         watch.role = role;
         watch.tuple = tuple;
-        if role != Role::Handshake {
+        if role != Role::Handshake && role != Role::Answer {
             watch.standing = tables.standing(tuple, from.0, config.reverify);
         }
     }
@@ -121,41 +122,71 @@ impl Watch {
         }
     }
 
-    /// What becomes of a packet that, going by the tables alone, would get `verdict`.
+    /// What becomes of a packet that, going by the tables alone, would be delivered to a pod on this
+    /// node.
     #[inline(always)]
-    pub(super) fn judge<'t, T: Tables>(
+    pub(super) fn judge_in<'t, T: Tables>(
         &self,
         tables: &T,
         config: &Config,
         verdict: Verdict<'t>,
     ) -> Verdict<'t> {
-        if !self.is_on || !matches!(verdict, Verdict::Deliver(..) | Verdict::Send(_)) {
+        if !self.is_on {
             return verdict;
         }
         if self.standing.is_established() {
             if !self.standing.is_way_in() {
-                self.remember(tables, &verdict);
+                self.remember(tables, WAY_IN, 0);
             }
             return verdict;
         }
+        self.left(tables, config, &verdict)
+    }
+
+    /// The same, of one that would be sent to another node. In a function of its own, since LLVM would
+    /// look for the next hop's number in a pod's entry before it knows which of both it has.
+    #[inline(always)]
+    pub(super) fn judge_out<'t, T: Tables>(
+        &self,
+        tables: &T,
+        config: &Config,
+        verdict: Verdict<'t>,
+    ) -> Verdict<'t> {
+        let Verdict::Send(send) = &verdict else {
+            return verdict;
+        };
+        if !self.is_on {
+            return verdict;
+        }
+        if self.standing.is_established() {
+            self.remember(tables, WAY_OUT, send.next_hop.number());
+            return verdict;
+        }
+        self.left(tables, config, &verdict)
+    }
+
+    /// To the stack, of what may not be carried.
+    #[inline(always)]
+    fn left<'t, T: Tables>(
+        &self,
+        tables: &T,
+        config: &Config,
+        verdict: &Verdict<'_>,
+    ) -> Verdict<'t> {
         if !self.is_of_flow {
-            return to_stack(config, &verdict, Reason::NotAFlow, 0);
+            return to_stack(config, verdict, Reason::NotAFlow, 0);
         }
-        if self.role == Role::Handshake {
-            tables.forget(self.tuple);
-            return to_stack(config, &verdict, Reason::Handshake, 0);
-        }
-        let mark = tables.enter(self.tuple, self.role == Role::Data);
-        to_stack(config, &verdict, self.standing.why_not(), mark.into())
+        let mark = entered(tables, self.tuple, self.role);
+        let reason = match self.role {
+            Role::Handshake | Role::Answer => Reason::Handshake,
+            Role::Acknowledgement | Role::Data => self.standing.why_not(),
+        };
+        to_stack(config, verdict, reason, mark)
     }
 
     /// For the next packet that comes from there.
     #[inline(always)]
-    fn remember<T: Tables>(&self, tables: &T, verdict: &Verdict<'_>) {
-        let (way, next_hop) = match verdict {
-            Verdict::Send(send) => (WAY_OUT, send.next_hop.number()),
-            _ => (WAY_IN, 0),
-        };
+    fn remember<T: Tables>(&self, tables: &T, way: u64, next_hop: u16) {
         let generation = self.standing.generation();
         tables.remember(self.tuple, generation, self.from.0 | way, next_hop);
     }
@@ -190,12 +221,25 @@ pub(super) fn entering<P: Packet, T: Tables>(
         return 0;
     }
     match Tuple::of(packet, ip, parse::IP) {
-        Ok((tuple, Role::Handshake)) => {
+        Ok((tuple, role)) => entered(tables, tuple, role),
+        Err(_) => 0,
+    }
+}
+
+/// That the stack is handed a packet of a flow. Returns its mark.
+#[inline(always)]
+fn entered<T: Tables>(tables: &T, tuple: Tuple, role: Role) -> Mark {
+    match role {
+        Role::Handshake => {
             tables.forget(tuple);
             0
         }
-        Ok((tuple, role)) => tables.enter(tuple, role == Role::Data).into(),
-        Err(_) => 0,
+        Role::Answer => {
+            tables.forget(tuple);
+            tables.enter(tuple, true).into()
+        }
+        Role::Acknowledgement => tables.enter(tuple, false).into(),
+        Role::Data => tables.enter(tuple, true).into(),
     }
 }
 

@@ -59,7 +59,7 @@ fn to_pod<'t, P: Packet, T: Tables>(
     if config.carrier == 0 {
         return Ok(verdict);
     }
-    Ok(watch.judge(tables, config, verdict))
+    Ok(watch.judge_in(tables, config, verdict))
 }
 
 #[inline(always)]
@@ -120,7 +120,7 @@ fn direct<'t, P: Packet, T: Tables>(
         return Err(Reason::SourceOutside);
     }
     let verdict = deliver(packet, tables, ip, parse::IP, endpoint, Arrival::Direct)?;
-    Ok(watch.judge(tables, config, verdict))
+    Ok(watch.judge_in(tables, config, verdict))
 }
 
 /// Whether the route to `source` is a direct one. Of many ways the first tells: whoever gives a route

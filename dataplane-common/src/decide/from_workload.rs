@@ -2,7 +2,7 @@
 
 use super::{
     Arrival, Verdict, deliver,
-    established::{Arrived, watch},
+    established::{Arrived, Watch, watch},
     send, send_by, tunnelled,
 };
 use crate::{
@@ -54,8 +54,7 @@ fn decide<'t, P: Packet, T: Tables>(
                 tunnelled::is_tunnel(packet, tables, config, &ip, parse::IP)
             })?;
             parse::untagged(packet)?;
-            let verdict = forward(packet, tables, config, ifindex, ip)?;
-            Ok(watch.judge(tables, config, verdict))
+            forward(packet, tables, config, ifindex, ip, &watch)
         }
         ETHERTYPE_ARP => {
             parse::untagged(packet)?;
@@ -143,6 +142,7 @@ fn forward<'t, P: Packet, T: Tables>(
     config: &Config,
     ifindex: u32,
     ip: Ipv4,
+    watch: &Watch,
 ) -> Result<Verdict<'t>, Reason> {
     if !packet.is_to_interface() {
         return Err(Reason::OtherHost);
@@ -158,8 +158,10 @@ fn forward<'t, P: Packet, T: Tables>(
         if endpoint.ifindex == ifindex {
             return Err(Reason::Hairpin);
         }
-        return deliver(packet, tables, &ip, parse::IP, endpoint, Arrival::Local);
+        let verdict = deliver(packet, tables, &ip, parse::IP, endpoint, Arrival::Local)?;
+        return Ok(watch.judge_in(tables, config, verdict));
     }
     ip.forwardable()?;
-    send(packet, tables, config, ip, next_hop, true)
+    let verdict = send(packet, tables, config, ip, next_hop, true)?;
+    Ok(watch.judge_out(tables, config, verdict))
 }

@@ -59,7 +59,7 @@ impl<'t> Opened<'t> {
             endpoint,
             Arrival::Tunnelled(self.decap),
         )?;
-        Ok(self.watch.judge(tables, config, verdict))
+        Ok(self.watch.judge_in(tables, config, verdict))
     }
 }
 

@@ -90,7 +90,10 @@ fn marks_tell_ways_ports_protocols_addresses_and_askers_apart() {
             tuples.push(echo(source, destination, kind, 7));
         }
     }
-    let marks: BTreeMap<_, _> = tuples.iter().map(|tuple| (tuple.mark(1), tuple)).collect();
+    let marks: BTreeMap<_, _> = tuples
+        .iter()
+        .map(|tuple| (tuple.mark(1, 1), tuple))
+        .collect();
     // Of 201, in 65,535 places: now and then two may meet, but these do not.
     assert_eq!(marks.len(), tuples.len());
 }
@@ -98,8 +101,17 @@ fn marks_tell_ways_ports_protocols_addresses_and_askers_apart() {
 #[test]
 fn marks_tell_generations_apart() {
     let tuple = tuple(&Ip::new(LOWER, HIGHER)).unwrap();
-    let mark = tuple.mark(256);
+    let mark = tuple.mark(256, 1);
     for generation in [0, 1, 2, 255, 257, 512, u16::MAX] {
-        assert_ne!(tuple.mark(generation), mark, "{generation}");
+        assert_ne!(tuple.mark(generation, 1), mark, "{generation}");
+    }
+}
+
+#[test]
+fn marks_tell_entries_of_one_flow_apart() {
+    let tuple = tuple(&Ip::new(LOWER, HIGHER)).unwrap();
+    let mark = tuple.mark(1, 1 << 32 | 7);
+    for incarnation in [0, 1 << 32, 1 << 32 | 6, 1 << 32 | 8, u64::MAX] {
+        assert_ne!(tuple.mark(1, incarnation), mark, "{incarnation}");
     }
 }

@@ -31,6 +31,7 @@ pub(crate) fn insert(choices: &mut Choices, tables: &mut MemoryTables) {
         let there = addresses::routed(choices, tables, |_| true);
         let key = key(choices, here, there);
         let flow = Flow {
+            incarnation: choices.of(&[0_u64, 1 << 32, 1 << 32 | 5]).into(),
             directions: [direction(choices, tables), direction(choices, tables)],
         };
         tables.flows().insert(key, Arc::new(flow));

@@ -7,7 +7,8 @@ use crate::{frames::Ip, programs::Program, world::Mode};
 
 const BETWEEN: Between = Between::Nodes(Mode::Vxlan);
 /// FIN, SYN, RST.
-const HANDSHAKE: u8 = 0x01 | 0x02 | 0x04;
+const SYN: u8 = 0x02;
+const HANDSHAKE: u8 = 0x01 | SYN | 0x04;
 
 #[test]
 fn a_flow_is_carried_once_the_stack_has_let_it_through_both_ways() {
@@ -89,6 +90,11 @@ fn what_opens_closes_or_resets_a_connection_goes_to_the_stack_and_begins_it_anew
         for leg in BETWEEN.legs(&Kind::Tcp(flags)) {
             if flags & HANDSHAKE == 0 {
                 leg.is_carried(&tables);
+                continue;
+            }
+            // Only what answers a SYN is the first that is known of the flow, and says something.
+            if flags & (HANDSHAKE | ACK) == SYN | ACK {
+                leg.answers(&tables);
                 continue;
             }
             leg.is_left(&tables, Reason::Handshake);

@@ -134,7 +134,7 @@ fn what_leaves_begins_no_flow() {
         let mark = there.enters(&tables).mark();
         let [syn, _] = between.legs(&Kind::Tcp(2));
         syn.is_left(&tables, Reason::Handshake);
-        assert_eq!(there.leaves(&tables, mark), Reason::Verified);
+        assert_eq!(there.leaves(&tables, mark), Reason::Translated);
         assert!(tables.flows().is_empty());
         back.is_verified(&tables);
         there.is_left(&tables, Reason::NotEstablished);

@@ -165,6 +165,18 @@ impl Leg {
         assert!(matches!(verdict, Verdict::Deliver(..) | Verdict::Send(_)));
     }
 
+    /// It opens the connection from the other end: it goes to the stack, and verifies its own way.
+    #[track_caller]
+    pub(super) fn answers(&self, tables: &MemoryTables) {
+        let verdict = self.enters(tables);
+        assert_eq!(verdict.reason(), Reason::Handshake);
+        for flow in tables.flows().values() {
+            let verified = flow.directions.each_ref().map(|way| way.verified.parts().1);
+            assert_eq!(verified, [0, 0], "what was known is forgotten");
+        }
+        assert_eq!(self.leaves(tables, verdict.mark()), Reason::Verified);
+    }
+
     /// It goes to the stack with a mark, or, where a flow is not begun by it, without.
     #[track_caller]
     pub(super) fn is_left(&self, tables: &MemoryTables, reason: Reason) {

@@ -27,6 +27,8 @@ const NOT_FOR_ONE: &[&str] = &[
     "policy",
     "flows",
     "outlives",
+    "conntrack",
+    "flows_cli",
     PAIR,
 ];
 
@@ -39,6 +41,7 @@ const QUICK: &[(&str, &[&str])] = &[
     ("cases", &[]),
     ("no_carrier", &[]),
     ("multipath", &[]),
+    ("established", &[]),
     (
         "modes",
         &[

@@ -182,7 +182,9 @@ impl Agent {
         self.report(&plan.left_out);
 
         let mut changes = tables?;
-        renewed?;
+        if renewed? {
+            self.metrics.revoked("tables");
+        }
         programs?;
         self.metrics.attached(&plan.attachments);
         raised?;

@@ -92,7 +92,7 @@ impl Agent {
         loop {
             let begun = Instant::now();
             let outcome = self.synchronize(news).await;
-            let outcome = self.reconciler.renew().and(outcome);
+            let outcome = self.renew().and(outcome);
             self.metrics.applied(begun.elapsed());
             let retry = outcome.is_err().then(|| Instant::now() + RETRY);
             if let Some(heard) = heard.take_if(|_| retry.is_none()) {
@@ -135,7 +135,7 @@ impl Agent {
             changes += self.reconciler.write_tables(&mirrored.tables)?;
         }
         let routes = self.write_routes(&wanted, dirty.every_prefix);
-        self.reconciler.renew()?;
+        self.renew()?;
         // With the routes in place: until then another version's programs go by its own.
         let programs = match &mirrored {
             Some(mirrored) => self.attach(mirrored).await,
@@ -159,6 +159,14 @@ impl Agent {
             self.metrics.map_fill(map, entries, most);
         }
         programs
+    }
+
+    /// Flows that remember what was written before are seen anew.
+    fn renew(&mut self) -> Result<()> {
+        if self.reconciler.renew()? {
+            self.metrics.revoked("tables");
+        }
+        Ok(())
     }
 
     /// A program that cannot be attached does not keep pods from being asked for.

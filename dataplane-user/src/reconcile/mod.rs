@@ -12,7 +12,7 @@ pub use delta::Tracked;
 pub use next_hops::NextHops;
 pub use routes::Routes;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, mem};
 
 use anyhow::{Error, Result};
 use dataplane_common::abi::{
@@ -266,13 +266,12 @@ impl Reconciler {
     }
 
     /// Ends the generation of flows if anything has been written: they remember where they went by
-    /// the tables as they were.
-    pub fn renew(&mut self) -> Result<()> {
+    /// the tables as they were. Returns whether it has.
+    pub fn renew(&mut self) -> Result<bool> {
         if self.is_new {
             self.generations.bump()?;
-            self.is_new = false;
         }
-        Ok(())
+        Ok(mem::take(&mut self.is_new))
     }
 
     /// Notes whether anything was written, or may have been.

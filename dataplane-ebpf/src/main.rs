@@ -80,25 +80,32 @@ pub fn from_carrier(ctx: TcContext) -> i32 {
 /// TC egress of the host side of a pod's veth.
 #[classifier]
 pub fn to_workload(ctx: TcContext) -> i32 {
-    let mark = mark(&ctx);
-    if mark == 0 {
-        return pass(Hook::ToWorkload, ctx.len(), Reason::Unmarked);
-    }
-    let packet = SkbPacket::new(&ctx, INNER_HEADERS);
-    let reason = decide::to_workload(&packet, &MAPS, mark);
-    pass(Hook::ToWorkload, ctx.len(), reason)
+    learn(&ctx, Hook::ToWorkload, INNER_HEADERS, |packet, mark| {
+        decide::to_workload(packet, &MAPS, mark)
+    })
 }
 
 /// TC egress of an uplink.
 #[classifier]
 pub fn to_uplink(ctx: TcContext) -> i32 {
-    let mark = mark(&ctx);
-    if mark == 0 {
-        return pass(Hook::ToUplink, ctx.len(), Reason::Unmarked);
-    }
-    let packet = SkbPacket::new(&ctx, UPLINK_HEADERS);
-    let reason = decide::to_uplink(&packet, &MAPS, mark);
-    pass(Hook::ToUplink, ctx.len(), reason)
+    learn(&ctx, Hook::ToUplink, UPLINK_HEADERS, |packet, mark| {
+        decide::to_uplink(packet, &MAPS, mark)
+    })
+}
+
+/// Lets a packet leave. What bears no mark, as all that is carried, is not looked into.
+#[inline(always)]
+fn learn(
+    ctx: &TcContext,
+    hook: Hook,
+    headers: u32,
+    decide: impl FnOnce(&SkbPacket, u16) -> Reason,
+) -> i32 {
+    let reason = match mark(ctx) {
+        0 => Reason::Unmarked,
+        mark => decide(&SkbPacket::new(ctx, headers), mark),
+    };
+    pass(hook, ctx.len(), reason)
 }
 
 /// XDP on an uplink.

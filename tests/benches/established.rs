@@ -12,12 +12,11 @@ use std::{
 use anyhow::{Context as _, Result};
 use aya::programs::loaded_programs;
 use dataplane_tests::{
-    Agent, Counters, Lab, Network, Node, Pod, TcpOptions,
+    Agent, Counters, Lab, Network, Node, Pod, TcpOptions, machine,
     netfilter::KubeProxy,
     require_root, tcp_throughput,
     web::{self, Load, WebServer},
 };
-use nix::sys::utsname::uname;
 
 const ROUNDS: usize = 10;
 
@@ -264,23 +263,4 @@ fn quantile(values: &[f64], part: f64) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     sorted[((sorted.len() - 1) as f64 * part).round() as usize]
-}
-
-/// Processor, kernel, and how much else is going on.
-fn machine() -> Result<String> {
-    let info = fs::read_to_string("/proc/cpuinfo")?;
-    let models = info
-        .lines()
-        .filter_map(|line| line.strip_prefix("model name"));
-    let models: Vec<_> = models
-        .map(|model| model.trim_start_matches([' ', '\t', ':']))
-        .collect();
-    let load = fs::read_to_string("/proc/loadavg")?;
-    Ok(format!(
-        "{} x {}, Linux {}, load average {}",
-        models.len(),
-        models.first().unwrap_or(&"a processor"),
-        uname()?.release().to_string_lossy(),
-        load.split_whitespace().next().unwrap_or("unknown"),
-    ))
 }

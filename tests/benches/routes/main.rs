@@ -8,11 +8,10 @@ mod kernel;
 mod lookups;
 mod table;
 
-use std::{env, fs, time::Duration};
+use std::{env, time::Duration};
 
 use anyhow::{Context as _, Result};
-use dataplane_tests::{Lab, require_root};
-use nix::sys::utsname::uname;
+use dataplane_tests::{Lab, machine, require_root};
 
 use agent::Measured;
 use kernel::Mirrored;
@@ -52,25 +51,6 @@ fn main() -> Result<()> {
     print_mirror(&mirrored);
     print_lookups(&rows);
     Ok(())
-}
-
-/// Processor, kernel, and how much else is going on.
-fn machine() -> Result<String> {
-    let info = fs::read_to_string("/proc/cpuinfo")?;
-    let models = info
-        .lines()
-        .filter_map(|line| line.strip_prefix("model name"));
-    let models: Vec<_> = models
-        .map(|model| model.trim_start_matches([' ', '\t', ':']))
-        .collect();
-    let load = fs::read_to_string("/proc/loadavg")?;
-    Ok(format!(
-        "{} x {}, Linux {}, load average {}",
-        models.len(),
-        models.first().unwrap_or(&"a processor"),
-        uname()?.release().to_string_lossy(),
-        load.split_whitespace().next().unwrap_or("unknown"),
-    ))
 }
 
 /// What the agent takes with the file source.

@@ -383,12 +383,12 @@ fn a_bad_configuration_is_refused_with_file_line_and_remedy() -> Result<()> {
         (
             format!("{config}colour: blue\n"),
             &good,
-            ["config.yaml:6:", "colour"],
+            ["config.yaml:7:", "colour"],
         ),
         (
-            format!("{config}acceleration: established\n"),
+            config.replace("acceleration: all", "acceleration: most"),
             &good,
-            ["config.yaml:6:", "established"],
+            ["config.yaml:2:", "acceleration 'most'"],
         ),
         (config.clone(), &missing, ["cluster.yaml", "node-0"]),
         (

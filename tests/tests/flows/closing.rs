@@ -1,16 +1,21 @@
 //! Ends of connections, true and false, and what comes after them.
 
-use anyhow::Result;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
 use dataplane_tests::{
     Ip, Mac, PacketSocket, Pod, Talk, frames,
     netfilter::{Backend, Routes},
 };
-use etherparse::TcpHeader;
+use etherparse::{SlicedPacket, TcpHeader, TransportSlice};
 
 use crate::compare::with_and_without;
 
 /// Resets in a storm, each way.
 const RESETS: u32 = 2000;
+
+/// How long an acknowledgement may take.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How often the same ports are used again.
 const REUSES: usize = 10;
@@ -27,10 +32,14 @@ fn a_storm_of_resets_ends_nothing() -> Result<()> {
             let mut talk = Talk::tcp(client, server, (0, 8080))?;
             scene.until_carried(|| talk.rounds(10))?;
             let (near, far) = talk.ports()?;
-            let storms = [
+            let mut storms = [
                 Resets::between(client, near, server, far)?,
                 Resets::between(server, far, client, near)?,
             ];
+            talk.rounds(1)?;
+            for storm in &mut storms {
+                storm.keep_away_from_window()?;
+            }
             for number in 0..RESETS {
                 for storm in &storms {
                     storm.send(number)?;
@@ -72,6 +81,8 @@ struct Resets<'a> {
     from: &'a Pod,
     ip: Ip,
     header: TcpHeader,
+    /// Where the sender is.
+    sequence: u32,
 }
 
 impl<'a> Resets<'a> {
@@ -84,13 +95,34 @@ impl<'a> Resets<'a> {
                 rst: true,
                 ..TcpHeader::new(port, to_port, 0, 0)
             },
+            sequence: 0,
         })
     }
 
-    /// Sends one; they are spread over all sequence numbers.
+    /// By what the other end acknowledges next. A reset in the window would be taken for a true one by
+    /// connection tracking, with underpass and without.
+    fn keep_away_from_window(&mut self) -> Result<()> {
+        let ports = (self.header.destination_port, self.header.source_port);
+        let acknowledged = |frame: &[u8]| {
+            let packet = SlicedPacket::from_ethernet(frame).ok()?;
+            let Some(TransportSlice::Tcp(tcp)) = packet.transport else {
+                return None;
+            };
+            let is_ours = (tcp.source_port(), tcp.destination_port()) == ports;
+            (is_ours && tcp.ack()).then(|| tcp.acknowledgment_number())
+        };
+        let is_one = |frame: &[u8]| acknowledged(frame).is_some();
+        let frame = self.socket.recv_matching(PATIENCE, is_one)?;
+        let sequence = frame.as_deref().and_then(acknowledged);
+        self.sequence = sequence.context("nothing is acknowledged")?;
+        Ok(())
+    }
+
+    /// Sends one; they are spread over the half of all sequence numbers that is farthest away.
     fn send(&self, number: u32) -> Result<()> {
+        let away = (1 << 30) + (number.wrapping_mul(0x9e37_79b9) >> 1);
         let reset = TcpHeader {
-            sequence_number: number.wrapping_mul(0x9e37_79b9),
+            sequence_number: self.sequence.wrapping_add(away),
             ..self.header.clone()
         };
         let packet = self.ip.tcp(reset, b"");

@@ -174,7 +174,7 @@ fn tables(snapshot: &Snapshot) -> Result<Tables> {
                 pool: Ipv4Net::new_assert([10, 244, 0, 0].into(), 16),
             },
         };
-        tables.next_hops.insert(key, *next_hop);
+        tables.next_hops.insert(key, next_hop.anywhere());
         tables.routes.insert(*prefix, key);
     }
     Ok(tables)

@@ -184,7 +184,7 @@ fn what_is_beside_ours_is_left_alone() -> Result<()> {
     assert!(node.underpass(&["detach"])?.status.success());
     let left = pins(node)?;
     let left: Vec<_> = left.iter().map(|path| path.display().to_string()).collect();
-    assert_eq!(left.len(), 10, "four directories, six strangers: {left:?}");
+    assert_eq!(left.len(), 11, "five directories, six strangers: {left:?}");
     assert_eq!(attached(node, "eth0", TcAttachType::Ingress)?.len(), 0);
     Ok(())
 }

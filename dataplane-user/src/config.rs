@@ -591,6 +591,7 @@ mod tests {
              workloads: ['cali*', 'veth?']\n\
              gateways: [169.254.1.1, 10.0.0.1]\n\
              acceleration: all\n\
+             reverify: 500ms\n\
              attach: clsact\n\
              xdp: off\n\
              source: { file: ../routes.yaml }\n\
@@ -603,8 +604,8 @@ mod tests {
             uplinks: vec!["eth0".to_owned(), "bond0.7".to_owned()],
             workloads: WorkloadPatterns(vec![WildMatch::new("cali*"), WildMatch::new("veth?")]),
             gateways: vec![Ipv4Addr::new(169, 254, 1, 1), Ipv4Addr::new(10, 0, 0, 1)],
-            acceleration: Acceleration::Established,
-            reverify: Duration::from_secs(2),
+            acceleration: Acceleration::All,
+            reverify: Duration::from_millis(500),
             workload_tunnels: false,
             attach: Attach::Clsact,
             xdp: Xdp::Off,
@@ -684,7 +685,8 @@ mod tests {
             (
                 "uplink: eth0\n",
                 "1: unknown field 'uplink', expected one of node, uplinks, workloads, gateways, \
-                 acceleration, workloadTunnels, attach, xdp, source, tunnel, listen, pins",
+                 acceleration, reverify, workloadTunnels, attach, xdp, source, tunnel, listen, \
+                 pins",
             ),
             (
                 "source: {kernal: {}}\n",
@@ -799,12 +801,12 @@ mod tests {
                 "1: gateway 224.0.0.1 is not an address that other hosts could send to",
             ),
             (
-                "node: a\nacceleration: established\n",
-                "2: acceleration: established comes later: write all, or leave it out",
+                "node: a\nreverify: 20s\n",
+                "2: reverify 20s is no time for that: write one from 50ms to 10s, such as 2s",
             ),
             (
                 "acceleration: some\n",
-                "1: acceleration 'some' is unknown: write all",
+                "1: acceleration 'some' is unknown: write one of established, all",
             ),
             (
                 "attach: TCX\n",

@@ -6,7 +6,7 @@ use std::fs;
 use anyhow::{Context as _, Result, ensure};
 use dataplane_common::abi::Generation;
 use dataplane_tests::{
-    Agent, Build, Counters, Dialogue, Lab, Mode, Node, cluster_yaml, eventually, require_root,
+    Agent, Build, Dialogue, Lab, Mode, Node, cluster_yaml, eventually, require_root,
 };
 use dataplane_user::{
     dataplane::{Generations, Pins},
@@ -133,7 +133,7 @@ fn a_connection_that_was_accelerated_lives_across_detach() -> Result<()> {
     let node = lab.node("node-0");
     drop_invalid(node)?;
     let agent = start(&lab, "established")?;
-    let mut talk = accelerated(node)?;
+    let mut talk = Dialogue::carried_on(node)?;
     // Farther than a window.
     talk.exchange(64 << 20)?;
     drop(agent);
@@ -159,7 +159,7 @@ fn a_connection_that_falls_silent_is_not_forgotten_before_the_time() -> Result<(
     let node = lab.node("node-0");
     drop_invalid(node)?;
     let agent = start(&lab, "established")?;
-    let mut talk = accelerated(node)?;
+    let mut talk = Dialogue::carried_on(node)?;
     // Nobody keeps anything meanwhile; and nobody says anything, not even a late acknowledgement.
     drop(agent);
     for pod in node.pods() {
@@ -225,19 +225,6 @@ fn start(lab: &Lab, acceleration: &str) -> Result<Agent> {
 
 fn cluster(lab: &Lab) -> String {
     cluster_yaml(lab, Mode::None.ipip_mode(), Mode::None.vxlan_mode())
-}
-
-/// A connection between both pods, packets of which are carried.
-fn accelerated(node: &Node) -> Result<Dialogue> {
-    let (client, server) = (node.pod("p0"), node.pod("p1"));
-    let before = Counters::read(node)?;
-    let mut talk = Dialogue::start(client.ns(), server.ns(), server.address())?;
-    eventually("the connection is accelerated", || {
-        talk.exchange(1 << 10)?;
-        let rise = Counters::read(node)?.since(&before);
-        Ok(rise.get("from_workload", "delivered-local").packets > 100)
-    })?;
-    Ok(talk)
 }
 
 fn drop_invalid(node: &Node) -> Result<()> {

@@ -3,14 +3,13 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     iter,
-    time::Duration,
 };
 
 use dataplane_common::abi::{self, Addr, Endpoint, Hook, MAX_GATEWAYS, Workload, flags};
 
 use crate::{
     config::{Config, Dscp, Xdp},
-    dataplane::{Attachment, WhyOff, XdpMode, XdpUplink},
+    dataplane::{Attachment, WhyOff, XdpMode, XdpUplink, ticks},
     kernel::{CARRIER_NAME, Link},
     node::Pod,
 };
@@ -35,14 +34,9 @@ pub(super) fn settings(config: &Config) -> abi::Config {
             Dscp::Fixed(dscp) => dscp,
             Dscp::Inherit => 0,
         },
-        reverify: ticks(config.reverify),
+        reverify: u32::try_from(ticks(config.reverify)).unwrap_or(u32::MAX),
         ..abi::Config::default()
     }
-}
-
-/// A time in the programs' [ticks](abi::TICK_SHIFT), at most all that fit.
-fn ticks(time: Duration) -> u32 {
-    u32::try_from(time.as_nanos() >> abi::TICK_SHIFT).unwrap_or(u32::MAX)
 }
 
 fn flag(bit: u32, is_set: bool) -> u32 {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::{NetNs, patient};
+use crate::{Counters, NetNs, Node, eventually, patient};
 
 /// How long what was said may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -38,6 +38,19 @@ impl Dialogue {
             end.set_write_timeout(Some(patient(PATIENCE)))?;
         }
         Ok(Self { client, server })
+    }
+
+    /// Between the pods p0 and p1 of a node, which carries packets of it.
+    pub fn carried_on(node: &Node) -> Result<Self> {
+        let (client, server) = (node.pod("p0"), node.pod("p1"));
+        let before = Counters::read(node)?;
+        let mut talk = Self::start(client.ns(), server.ns(), server.address())?;
+        eventually("the connection is accelerated", || {
+            talk.exchange(1 << 10)?;
+            let rise = Counters::read(node)?.since(&before);
+            Ok(rise.get("from_workload", "delivered-local").packets > 100)
+        })?;
+        Ok(talk)
     }
 
     /// The client says so many bytes, and the server says them again.

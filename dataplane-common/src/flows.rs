@@ -38,7 +38,7 @@ impl Standing {
     const ONCE: u64 = 1 << 17;
     const OUT: u64 = 1 << 18;
     const IN: u64 = 1 << 19;
-    const NEXT_HOP: u32 = 32;
+    const NUMBER: u32 = 32;
 
     /// Whether the stack has let the flow through both ways, lately.
     #[inline(always)]
@@ -51,21 +51,25 @@ impl Standing {
     /// up.
     #[inline(always)]
     #[must_use]
-    #[allow(clippy::cast_possible_truncation)] // a field
     pub const fn way_out(self) -> Option<u16> {
-        if self.0 & Self::OUT == 0 {
-            None
-        } else {
-            Some((self.0 >> Self::NEXT_HOP) as u16)
-        }
+        self.number(Self::OUT)
     }
 
-    /// Whether packets from there go to the pod on this node that has their destination, without
-    /// anything more being looked up.
+    /// The same, of the pod on this node that they go to.
     #[inline(always)]
     #[must_use]
-    pub const fn is_way_in(self) -> bool {
-        self.0 & Self::IN != 0
+    pub const fn way_in(self) -> Option<u16> {
+        self.number(Self::IN)
+    }
+
+    #[inline(always)]
+    #[allow(clippy::cast_possible_truncation)] // a field
+    const fn number(self, way: u64) -> Option<u16> {
+        if self.0 & way == 0 {
+            None
+        } else {
+            Some((self.0 >> Self::NUMBER) as u16)
+        }
     }
 
     /// The generation that this holds in. What is read of other tables afterwards is of this one at the
@@ -129,29 +133,29 @@ pub fn standing<T: FlowTable>(table: &T, tuple: Tuple, from: u64, reverify: u32)
     let established = Standing(nothing.0 | Standing::ESTABLISHED);
     let way = match there.from.get(generation) {
         Some(known) if known == from | WAY_IN => Standing::IN,
-        Some(known) if known == from | WAY_OUT => match there.to.get(generation) {
-            Some(next_hop) => Standing::OUT | (next_hop - 1) << Standing::NEXT_HOP,
-            None => return established,
-        },
+        Some(known) if known == from | WAY_OUT => Standing::OUT,
         _ => return established,
     };
+    let Some(to) = there.to.get(generation) else {
+        return established;
+    };
     there.packets.increase();
-    Standing(established.0 | way)
+    Standing(established.0 | way | (to - 1) << Standing::NUMBER)
 }
 
-/// For the next packet of the flow that comes from there: its way, and if that is out, the number of
-/// the next hop. What it is made of was read in this generation at the earliest.
+/// For the next packet of the flow that comes from there: its way, and the number of what it goes `to`
+/// by it. What it is made of was read in this generation at the earliest.
 #[inline(always)]
 pub fn remember<T: FlowTable>(
     table: &T,
     tuple: Tuple,
     generation: u16,
     from_and_way: u64,
-    next_hop: u16,
+    to: u16,
 ) {
     if let Some(flow) = table.flow(tuple.key()) {
         let direction = tuple.direction(&flow);
-        direction.to.set(generation, u64::from(next_hop) + 1);
+        direction.to.set(generation, u64::from(to) + 1);
         direction.from.set(generation, from_and_way);
         direction.packets.increase();
     }

@@ -194,6 +194,11 @@ impl Tables for MemoryTables {
         self.workloads.get(&ifindex)
     }
 
+    fn numbered_endpoint(&self, number: u16) -> Option<&Endpoint> {
+        let mut endpoints = self.endpoints.values();
+        endpoints.find(|endpoint| endpoint.number == number)
+    }
+
     fn is_present(&self, ifindex: u32) -> bool {
         !self.gone.contains(&ifindex)
     }
@@ -206,8 +211,8 @@ impl Tables for MemoryTables {
         flows::standing(self, tuple, from, reverify)
     }
 
-    fn remember(&self, tuple: Tuple, generation: u16, from_and_way: u64, next_hop: u16) {
-        flows::remember(self, tuple, generation, from_and_way, next_hop);
+    fn remember(&self, tuple: Tuple, generation: u16, from_and_way: u64, to: u16) {
+        flows::remember(self, tuple, generation, from_and_way, to);
     }
 
     fn enter(&self, tuple: Tuple, begins: bool) -> u16 {

@@ -26,6 +26,9 @@ pub trait Tables {
     /// The workload interface `ifindex`.
     fn workload(&self, ifindex: u32) -> Option<&Workload>;
 
+    /// The local pod with this [number](Endpoint::number).
+    fn numbered_endpoint(&self, number: u16) -> Option<&Endpoint>;
+
     /// Whether the workload interface that had index `ifindex` when its endpoint was written is there
     /// still. Another may have the index by now.
     fn is_present(&self, ifindex: u32) -> bool;
@@ -37,7 +40,7 @@ pub trait Tables {
     fn standing(&self, tuple: Tuple, from: u64, reverify: u32) -> Standing;
 
     /// See [`flows::remember`](crate::flows::remember).
-    fn remember(&self, tuple: Tuple, generation: u16, from_and_way: u64, next_hop: u16);
+    fn remember(&self, tuple: Tuple, generation: u16, from_and_way: u64, to: u16);
 
     /// See [`flows::enter`](crate::flows::enter).
     fn enter(&self, tuple: Tuple, begins: bool) -> u16;

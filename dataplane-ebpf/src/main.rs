@@ -20,6 +20,7 @@ mod packet;
 mod tables;
 
 use aya_ebpf::{
+    bindings::TC_ACT_UNSPEC,
     macros::{classifier, xdp},
     programs::{TcContext, XdpContext},
 };
@@ -93,7 +94,8 @@ pub fn to_uplink(ctx: TcContext) -> i32 {
     })
 }
 
-/// Lets a packet leave. What bears no mark, as all that is carried, is not looked into.
+/// Lets a packet leave. What bears no mark, as all that is carried, is not looked into, and not counted:
+/// for it this program is one comparison.
 #[inline(always)]
 fn learn(
     ctx: &TcContext,
@@ -101,11 +103,13 @@ fn learn(
     headers: u32,
     decide: impl FnOnce(&SkbPacket, u16) -> Reason,
 ) -> i32 {
-    let reason = match mark(ctx) {
-        0 => Reason::Unmarked,
-        mark => decide(&SkbPacket::new(ctx, headers), mark),
-    };
-    pass(hook, ctx.len(), reason)
+    match mark(ctx) {
+        0 => TC_ACT_UNSPEC,
+        mark => {
+            let packet = SkbPacket::new(ctx, headers);
+            pass(hook, ctx.len(), decide(&packet, mark))
+        }
+    }
 }
 
 /// XDP on an uplink.

@@ -12,8 +12,8 @@ use aya_ebpf::{
 use dataplane_common::{
     abi::{
         Addr, Config, Endpoint, Flow, FlowKey, GENERATIONS as COUNT_OF_GENERATIONS, Generation,
-        MAX_ENDPOINTS, MAX_FLOWS, MAX_NEXT_HOP_ENTRIES, MAX_NEXT_HOPS, MAX_PEERS, MAX_WORKLOADS,
-        Multipath, NextHop, Peer, TICK_SHIFT, Workload,
+        MAX_ENDPOINT_ENTRIES, MAX_ENDPOINTS, MAX_FLOWS, MAX_NEXT_HOP_ENTRIES, MAX_NEXT_HOPS,
+        MAX_PEERS, MAX_WORKLOADS, Multipath, NextHop, Peer, TICK_SHIFT, Workload,
     },
     flows::{self, FlowTable, Standing},
     tables::Tables,
@@ -35,7 +35,9 @@ static NEXT_HOPS: Array<NextHop> = Array::with_max_entries(MAX_NEXT_HOP_ENTRIES,
 #[map]
 static MULTIPATHS: Array<Multipath> = Array::with_max_entries(MAX_NEXT_HOP_ENTRIES, 0);
 #[map]
-static ENDPOINTS: HashMap<Addr, Endpoint> = HashMap::with_max_entries(MAX_ENDPOINTS, 0);
+static ENDPOINTS: HashMap<Addr, u32> = HashMap::with_max_entries(MAX_ENDPOINTS, 0);
+#[map]
+static ENDPOINT_ENTRIES: Array<Endpoint> = Array::with_max_entries(MAX_ENDPOINT_ENTRIES, 0);
 #[map]
 static WORKLOADS: HashMap<u32, Workload> = HashMap::with_max_entries(MAX_WORKLOADS, 0);
 #[map]
@@ -92,13 +94,20 @@ impl Tables for Maps {
     fn endpoint(&self, address: Addr) -> Option<&Endpoint> {
         // SAFETY: the entry may be replaced while it is read; the agent replaces whole entries,
         // and the kernel frees the old one after the programs that saw it.
-        unsafe { ENDPOINTS.get(address) }
+        let number = unsafe { ENDPOINTS.get(address) }?;
+        ENDPOINT_ENTRIES.get(*number)
     }
 
     #[inline(always)]
     fn workload(&self, ifindex: u32) -> Option<&Workload> {
         // SAFETY: as in `endpoint`.
         unsafe { WORKLOADS.get(ifindex) }
+    }
+
+    #[inline(always)]
+    fn numbered_endpoint(&self, number: u16) -> Option<&Endpoint> {
+        let endpoint = ENDPOINT_ENTRIES.get(number.into())?;
+        (endpoint.ifindex != 0).then_some(endpoint)
     }
 
     #[inline(always)]
@@ -118,9 +127,9 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn remember(&self, tuple: Tuple, generation: u16, from_and_way: u64, next_hop: u16) {
+    fn remember(&self, tuple: Tuple, generation: u16, from_and_way: u64, to: u16) {
         let Tuple { addresses, rest } = tuple;
-        let number_and_generation = u32::from(next_hop) << 16 | u32::from(generation);
+        let number_and_generation = u32::from(to) << 16 | u32::from(generation);
         remember(addresses, rest, from_and_way, number_and_generation);
     }
 
@@ -199,9 +208,9 @@ extern "C" fn remember(
     number_and_generation: u32,
 ) -> u32 {
     let generation = number_and_generation as u16;
-    let next_hop = (number_and_generation >> 16) as u16;
+    let to = (number_and_generation >> 16) as u16;
     let tuple = Tuple { addresses, rest };
-    flows::remember(&MAPS, tuple, generation, from_and_way, next_hop);
+    flows::remember(&MAPS, tuple, generation, from_and_way, to);
     0
 }
 

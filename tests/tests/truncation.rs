@@ -337,6 +337,7 @@ fn tables(around: &Surroundings) -> MemoryTables {
                     mtu: 1450,
                     mac: Mac::of(address, 0).0,
                     host_mac: interface.mac,
+                    ..Endpoint::default()
                 };
                 (address.octets(), endpoint)
             })

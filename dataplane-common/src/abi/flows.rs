@@ -70,7 +70,7 @@ pub struct Direction {
     /// Where its packets come from and go: one of `ARRIVAL_*`, one of `WAY_*`, and in the lower 32
     /// bits, of a workload its interface, of a tunnel its outer source.
     pub from: Word,
-    /// Where they go, out: the number of a next hop, plus one.
+    /// Where they go: the number of a next hop, or of a pod on this node, plus one.
     pub to: Word,
     /// Packets that were carried, of any generation: a plain number.
     pub packets: Number,

@@ -31,7 +31,7 @@ pub use word::{Number, Word};
 pub const VERSION: u32 = if OTHER_LAYOUT { 1000 + LAYOUT } else { LAYOUT };
 
 /// To be raised with every change of this module.
-const LAYOUT: u32 = 6;
+const LAYOUT: u32 = 7;
 
 /// Whether this is the build that tests upgrade to and downgrade from: an [`Endpoint`] has its fields
 /// in another order, and the map of counters another size.
@@ -55,8 +55,10 @@ pub mod maps {
     /// Array of [`super::Multipath`], its entries beside those of [`NEXT_HOPS`]: the ways of a next
     /// hop that has many turn with it.
     pub const MULTIPATHS: &str = "MULTIPATHS";
-    /// Hash: address of a local pod -> [`super::Endpoint`].
+    /// Hash: address of a local pod -> its number (`u32`).
     pub const ENDPOINTS: &str = "ENDPOINTS";
+    /// Array by number: [`super::Endpoint`].
+    pub const ENDPOINT_ENTRIES: &str = "ENDPOINT_ENTRIES";
     /// Hash: interface index of a workload -> [`super::Workload`].
     pub const WORKLOADS: &str = "WORKLOADS";
     /// Hash of devices: interface index of a workload -> the same. The kernel itself takes out what
@@ -76,12 +78,13 @@ pub mod maps {
     pub const COUNTERS: &str = "COUNTERS";
 
     /// Every map.
-    pub const ALL: [&str; 13] = [
+    pub const ALL: [&str; 14] = [
         ROUTES,
         NEXT_HOP_LIVE,
         NEXT_HOPS,
         MULTIPATHS,
         ENDPOINTS,
+        ENDPOINT_ENTRIES,
         WORKLOADS,
         DEVICES,
         PEERS,
@@ -123,6 +126,8 @@ pub const UNSET: u32 = MAX_NEXT_HOPS - 1;
 pub const MAX_NEXT_HOP_ENTRIES: u32 = MAX_NEXT_HOPS * 2;
 /// Most local pod addresses.
 pub const MAX_ENDPOINTS: u32 = 1 << 12;
+/// Numbers of local pods: one that changes gets another, and none is soon given again.
+pub const MAX_ENDPOINT_ENTRIES: u32 = MAX_ENDPOINTS * 2;
 /// Most workload interfaces.
 pub const MAX_WORKLOADS: u32 = 1 << 12;
 /// Most peers.
@@ -239,5 +244,6 @@ pub const fn counter_index(hook: Hook, reason: Reason) -> u32 {
 }
 
 const _: () = assert!(MAX_NEXT_HOP_ENTRIES - 1 <= u16::MAX as u32);
+const _: () = assert!(MAX_ENDPOINT_ENTRIES - 1 <= u16::MAX as u32);
 const _: () = assert!(Reason::ALL.len() <= COUNTERS_PER_HOOK as usize);
 const _: () = assert!(Hook::ALL.len() * COUNTERS_PER_HOOK as usize == MAX_COUNTERS as usize);

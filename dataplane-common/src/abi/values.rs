@@ -188,7 +188,8 @@ pub struct Multipath {
     pub ways: [u16; WAYS],
 }
 
-/// A pod on this node, by its address.
+/// A pod on this node. Never changed in place: what changes gets another number, and its old entry is
+/// zero.
 #[repr(C)]
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
@@ -206,6 +207,18 @@ pub struct Endpoint {
     pub mac: Mac,
     /// The host side's Ethernet address.
     pub host_mac: Mac,
+    /// Its number: which entry of [`super::maps::ENDPOINT_ENTRIES`] it is in.
+    pub number: u16,
+    /// Zero.
+    pub padding: [u8; 2],
+}
+
+impl Endpoint {
+    /// The same, whichever number it has.
+    #[must_use]
+    pub const fn anywhere(self) -> Self {
+        Self { number: 0, ..self }
+    }
 }
 
 /// An interface that pods send from.

@@ -108,18 +108,10 @@ impl Watch {
         tables.next_hop(self.standing.way_out()?)
     }
 
-    /// The same, of the pod on this node that they went to, which has `address`.
+    /// The same, of the pod on this node that they went to.
     #[inline(always)]
-    pub(super) fn way_in<'t, T: Tables>(
-        &self,
-        tables: &'t T,
-        address: Addr,
-    ) -> Option<&'t Endpoint> {
-        if self.standing.is_way_in() {
-            tables.endpoint(address)
-        } else {
-            None
-        }
+    pub(super) fn way_in<'t, T: Tables>(&self, tables: &'t T) -> Option<&'t Endpoint> {
+        tables.numbered_endpoint(self.standing.way_in()?)
     }
 
     /// What becomes of a packet that, going by the tables alone, would be delivered to a pod on this
@@ -131,12 +123,15 @@ impl Watch {
         config: &Config,
         verdict: Verdict<'t>,
     ) -> Verdict<'t> {
+        let Verdict::Deliver(endpoint, _) = &verdict else {
+            return verdict;
+        };
         if !self.is_on {
             return verdict;
         }
         if self.standing.is_established() {
-            if !self.standing.is_way_in() {
-                self.remember(tables, WAY_IN, 0);
+            if self.standing.way_in().is_none() {
+                self.remember(tables, WAY_IN, endpoint.number);
             }
             return verdict;
         }
@@ -186,9 +181,9 @@ impl Watch {
 
     /// For the next packet that comes from there.
     #[inline(always)]
-    fn remember<T: Tables>(&self, tables: &T, way: u64, next_hop: u16) {
+    fn remember<T: Tables>(&self, tables: &T, way: u64, to: u16) {
         let generation = self.standing.generation();
-        tables.remember(self.tuple, generation, self.from.0 | way, next_hop);
+        tables.remember(self.tuple, generation, self.from.0 | way, to);
     }
 }
 
@@ -246,20 +241,17 @@ fn entered<T: Tables>(tables: &T, tuple: Tuple, role: Role) -> Mark {
 /// Learns from a packet that leaves the stack for a local pod, with this mark.
 #[inline(always)]
 pub fn to_workload<P: Packet, T: Tables>(packet: &P, tables: &T, mark: u16) -> Reason {
-    if mark == 0 || parse::ethertype(packet) != Ok(ETHERTYPE_IPV4) {
-        return Reason::Unmarked;
+    if parse::ethertype(packet) != Ok(ETHERTYPE_IPV4) {
+        return Reason::NotAFlow;
     }
-    leave(packet, tables, mark, parse::IP).unwrap_or(Reason::Unmarked)
+    leave(packet, tables, mark, parse::IP).unwrap_or(Reason::NotAFlow)
 }
 
 /// Learns from a packet that leaves the stack for the wire, with this mark: as it is, or in a tunnel
 /// that the kernel put it into.
 #[inline(always)]
 pub fn to_uplink<P: Packet, T: Tables>(packet: &P, tables: &T, mark: u16) -> Reason {
-    if mark == 0 {
-        return Reason::Unmarked;
-    }
-    leave_for_wire(packet, tables, mark).unwrap_or(Reason::Unmarked)
+    leave_for_wire(packet, tables, mark).unwrap_or(Reason::NotAFlow)
 }
 
 #[inline(always)]

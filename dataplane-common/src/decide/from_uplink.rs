@@ -51,7 +51,7 @@ fn to_pod<'t, P: Packet, T: Tables>(
     let ip = parse::ipv4(packet, parse::IP)?;
     let arrival = Arrival::TakenOut(tunnel);
     let watch = watch(packet, tables, config, &ip, parse::IP, Arrived::TAKEN_OUT);
-    if let Some(endpoint) = watch.way_in(tables, ip.destination) {
+    if let Some(endpoint) = watch.way_in(tables) {
         return deliver(packet, tables, &ip, parse::IP, endpoint, arrival);
     }
     let endpoint = tables.endpoint(ip.destination).ok_or(Reason::ForHost)?;
@@ -110,7 +110,7 @@ fn direct<'t, P: Packet, T: Tables>(
     ip: &Ipv4,
 ) -> Result<Verdict<'t>, Reason> {
     let watch = watch(packet, tables, config, ip, parse::IP, Arrived::WIRE);
-    if let Some(endpoint) = watch.way_in(tables, ip.destination) {
+    if let Some(endpoint) = watch.way_in(tables) {
         return deliver(packet, tables, ip, parse::IP, endpoint, Arrival::Direct);
     }
     let endpoint = tables.endpoint(ip.destination).ok_or(Reason::NotForPod)?;

@@ -46,7 +46,7 @@ fn decide<'t, P: Packet, T: Tables>(
                 let ports = parse::ports(packet, &ip, parse::IP);
                 return send_by(packet, config, ip, ports, next_hop, true);
             }
-            if let Some(endpoint) = watch.way_in(tables, ip.destination) {
+            if let Some(endpoint) = watch.way_in(tables) {
                 routable(packet)?;
                 return deliver(packet, tables, &ip, parse::IP, endpoint, Arrival::Local);
             }

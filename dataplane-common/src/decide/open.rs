@@ -117,7 +117,7 @@ pub(super) fn open<'t, P: Packet, T: Tables>(
         }
     };
     let watch = watch(packet, tables, config, &inner, offset, from);
-    let known = watch.way_in(tables, inner.destination);
+    let known = watch.way_in(tables);
     if known.is_none() {
         check_peer(tables, config, outer.source)?;
     }

@@ -216,5 +216,6 @@ pub fn endpoint(pod: Addr) -> Endpoint {
         mtu: POD_MTU.into(),
         mac: if is_resolved { pod_mac(pod) } else { [0; 6] },
         host_mac: veth_mac(pod),
+        ..Endpoint::default()
     }
 }

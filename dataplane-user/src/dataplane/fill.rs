@@ -2,8 +2,8 @@
 
 use anyhow::Result;
 use dataplane_common::abi::{
-    Addr, Endpoint, MAX_ENDPOINTS, MAX_FLOWS, MAX_NEXT_HOPS, MAX_PEERS, MAX_WORKLOADS, NextHop,
-    Peer, Workload, maps,
+    Addr, MAX_ENDPOINTS, MAX_FLOWS, MAX_NEXT_HOPS, MAX_PEERS, MAX_WORKLOADS, NextHop, Peer,
+    Workload, maps,
 };
 
 use super::{BpfArray, BpfHash, Flows, Pins, RouteMap, Table};
@@ -38,7 +38,7 @@ pub fn fills(pins: &Pins) -> Result<Vec<Fill>> {
     Ok(vec![
         routes,
         next_hops(pins)?,
-        hash::<Addr, Endpoint>(pins, maps::ENDPOINTS, MAX_ENDPOINTS)?,
+        hash::<Addr, u32>(pins, maps::ENDPOINTS, MAX_ENDPOINTS)?,
         hash::<u32, Workload>(pins, maps::WORKLOADS, MAX_WORKLOADS)?,
         hash::<Addr, Peer>(pins, maps::PEERS, MAX_PEERS)?,
         flows,

@@ -6,6 +6,7 @@
 mod attach;
 mod audit;
 mod clsact;
+mod endpoints;
 mod fill;
 mod flows;
 mod generation;
@@ -25,6 +26,7 @@ mod xdp;
 
 pub use attach::{Applied, Attachment, Attachments, attached};
 pub use clsact::forget_qdisc;
+pub use endpoints::endpoints;
 pub use fill::{Fill, fills};
 pub use flows::{Flows, flow_tuples, now, ticks, time};
 pub use generation::Generations;

@@ -9,13 +9,13 @@ use std::{cmp::Reverse, collections::BTreeMap, net::Ipv4Addr, time::Duration};
 
 use anyhow::{Result, bail};
 use dataplane_common::abi::{
-    Addr, Config, Direction, Endpoint, Flow, FlowKey, Generation, MAX_NEXT_HOPS, NextHop, WAY_IN,
-    WAY_OUT, flags, maps,
+    Config, Direction, Flow, FlowKey, Generation, MAX_NEXT_HOPS, NextHop, WAY_IN, WAY_OUT, flags,
+    maps,
 };
 
 use super::rows;
 use crate::{
-    dataplane::{BpfArray, BpfHash, Flows, Generations, Pins, Table as _, flow_tuples, now, time},
+    dataplane::{BpfArray, Flows, Generations, Pins, endpoints, flow_tuples, now, time},
     kernel::{Conntrack, Detail},
 };
 
@@ -265,8 +265,7 @@ fn live_next_hops(pins: &Pins) -> Result<BTreeMap<u64, NextHop>> {
 
 /// The interfaces of the pods here, by their addresses.
 fn pods(pins: &Pins) -> Result<BTreeMap<Ipv4Addr, u32>> {
-    let endpoints = BpfHash::<Addr, Endpoint>::open_hash(pins, maps::ENDPOINTS)?.entries()?;
-    let pods = endpoints.into_iter();
+    let pods = endpoints(pins)?.into_iter();
     Ok(pods
         .map(|(address, endpoint)| (address.into(), endpoint.ifindex))
         .collect())

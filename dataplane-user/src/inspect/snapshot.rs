@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use aya::maps::{Map, MapData, PerCpuArray};
 use dataplane_common::{
-    abi::{self, Addr, Counter, Endpoint, Hook, Multipath, NextHop, NextHopKind, WAYS, maps},
+    abi::{self, Addr, Counter, Hook, Multipath, NextHop, NextHopKind, WAYS, maps},
     memory::MemoryTables,
     reason::Reason,
 };
 use ipnet::Ipv4Net;
 
 use super::rows;
-use crate::dataplane::{BpfArray, BpfHash, BpfMap, DeviceMap, Pins, RouteMap, Table};
+use crate::dataplane::{self, BpfArray, BpfHash, BpfMap, DeviceMap, Pins, RouteMap, Table};
 
 /// A copy of the maps that decisions look into.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ impl Snapshot {
             routes.insert(prefix, hop);
         }
         let config = BpfArray::<abi::Config>::open_array(pins, maps::CONFIG)?.get(0)?;
-        let endpoints: BTreeMap<Addr, Endpoint> = hash(pins, maps::ENDPOINTS)?;
+        let endpoints = dataplane::endpoints(pins)?;
         let present = DeviceMap::open_devices(pins)?.indexes()?;
         let interfaces = endpoints.values().map(|endpoint| endpoint.ifindex);
         let tables = MemoryTables {

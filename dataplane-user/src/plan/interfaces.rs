@@ -52,6 +52,7 @@ pub(super) fn endpoints(links: &Links, pods: &[Pod]) -> BTreeMap<Addr, Endpoint>
             mtu: link.mtu,
             mac: pod.mac.unwrap_or_default(),
             host_mac: link.mac.unwrap_or_default(),
+            ..Endpoint::default()
         };
         Some((pod.address.octets(), endpoint))
     });

@@ -826,6 +826,7 @@ fn pods_are_endpoints_of_their_veths_and_the_unresolved_are_to_be_asked_for() {
         mtu: 1450,
         mac,
         host_mac: [2, 0, 0, 0, 0, last],
+        ..Endpoint::default()
     };
     assert_eq!(
         plan.tables.endpoints,

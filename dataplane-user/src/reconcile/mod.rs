@@ -5,10 +5,12 @@
 
 mod delta;
 mod devices;
+mod endpoints;
 mod next_hops;
 mod routes;
 
 pub use delta::Tracked;
+pub use endpoints::Endpoints;
 pub use next_hops::NextHops;
 pub use routes::Routes;
 
@@ -95,7 +97,7 @@ pub struct Reconciler {
     next_hops: NextHops<BpfArray<u32>, BpfArray<NextHop>, BpfArray<Multipath>>,
     routes: Routes<RouteMap>,
     refused: Refused,
-    endpoints: Tracked<Addr, Endpoint, BpfHash<Addr, Endpoint>>,
+    endpoints: Tracked<Addr, Endpoint, Endpoints<BpfHash<Addr, u32>, BpfArray<Endpoint>>>,
     workloads: Tracked<u32, Workload, BpfHash<u32, Workload>>,
     devices: Devices,
     peers: Tracked<Addr, Peer, BpfHash<Addr, Peer>>,
@@ -118,7 +120,10 @@ impl Reconciler {
             )?,
             routes,
             refused: Refused::default(),
-            endpoints: Tracked::open(BpfHash::open_hash(pins, maps::ENDPOINTS)?)?,
+            endpoints: Tracked::open(Endpoints::open(
+                BpfHash::open_hash(pins, maps::ENDPOINTS)?,
+                BpfArray::open_array(pins, maps::ENDPOINT_ENTRIES)?,
+            )?)?,
             workloads: Tracked::open(BpfHash::open_hash(pins, maps::WORKLOADS)?)?,
             devices: Devices::new(DeviceMap::open_devices(pins)?),
             peers: Tracked::open(BpfHash::open_hash(pins, maps::PEERS)?)?,

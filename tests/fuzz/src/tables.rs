@@ -63,7 +63,8 @@ pub fn tables(choices: &mut Choices, around: &Surroundings) -> MemoryTables {
     tables
 }
 
-/// Gives each next hop a number of its own, from 1 on: first those of routes, then ways.
+/// Gives each next hop a number of its own, from 1 on: first those of routes, then ways; and each
+/// endpoint.
 fn number(tables: &mut MemoryTables) {
     const MULTIPATH: u8 = NextHopKind::Multipath as u8;
     let ways = tables.multipaths.values_mut().flatten();
@@ -72,6 +73,9 @@ fn number(tables: &mut MemoryTables) {
         if next_hop.kind != MULTIPATH {
             next_hop.entry = number << 1;
         }
+    }
+    for (endpoint, number) in tables.endpoints.values_mut().zip(1..) {
+        endpoint.number = number;
     }
 }
 
@@ -183,6 +187,7 @@ fn endpoint(choices: &mut Choices, around: &Surroundings) -> Endpoint {
             [0; 6]
         },
         host_mac: addresses::mac(choices, around),
+        ..Endpoint::default()
     }
 }
 

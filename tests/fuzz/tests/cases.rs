@@ -27,7 +27,6 @@ fn everything_holds_of_random_cases_which_get_everywhere() {
     let others = [
         Reason::CutUp,
         Reason::NoMetadata,
-        Reason::Unmarked,
         Reason::Verified,
         Reason::Translated,
         Reason::Rewrite,

@@ -38,7 +38,6 @@ fn nothing_is_carried_that_the_stack_would_have_changed_or_dropped() {
         Reason::Accepted,
         Reason::SpoofedSource,
         Reason::ForeignSource,
-        Reason::Unmarked,
         Reason::Verified,
         Reason::Translated,
     ] {

@@ -31,7 +31,8 @@ pub(super) struct Maps {
     live: BpfArray<u32>,
     next_hops: BpfArray<NextHop>,
     multipaths: BpfArray<Multipath>,
-    endpoints: BpfHash<Addr, Endpoint>,
+    endpoint_numbers: BpfHash<Addr, u32>,
+    endpoints: BpfArray<Endpoint>,
     workloads: BpfHash<u32, Workload>,
     devices: DeviceMap,
     peers: BpfHash<Addr, Peer>,
@@ -52,7 +53,8 @@ impl Maps {
             live: BpfArray::open_array(&pins, maps::NEXT_HOP_LIVE)?,
             next_hops: BpfArray::open_array(&pins, maps::NEXT_HOPS)?,
             multipaths: BpfArray::open_array(&pins, maps::MULTIPATHS)?,
-            endpoints: BpfHash::open_hash(&pins, maps::ENDPOINTS)?,
+            endpoint_numbers: BpfHash::open_hash(&pins, maps::ENDPOINTS)?,
+            endpoints: BpfArray::open_array(&pins, maps::ENDPOINT_ENTRIES)?,
             workloads: BpfHash::open_hash(&pins, maps::WORKLOADS)?,
             devices: DeviceMap::open_devices(&pins)?,
             peers: BpfHash::open_hash(&pins, maps::PEERS)?,
@@ -67,7 +69,7 @@ impl Maps {
     /// Makes of maps that hold `old` ones that hold `new`.
     pub(super) fn replace(&mut self, old: &MemoryTables, new: &MemoryTables) -> Result<()> {
         self.config.set(0, new.config.unwrap_or_default())?;
-        replace(&mut self.endpoints, &old.endpoints, &new.endpoints)?;
+        self.replace_endpoints(&old.endpoints, &new.endpoints)?;
         replace(&mut self.workloads, &old.workloads, &new.workloads)?;
         for endpoint in old.endpoints.values() {
             self.devices.remove(endpoint.ifindex)?;
@@ -100,6 +102,25 @@ impl Maps {
             self.multipaths.set(entry.into(), multipath)?;
         }
         self.replace_flows(new)
+    }
+
+    /// The numbers are those that they have in the tables.
+    fn replace_endpoints(
+        &mut self,
+        old: &BTreeMap<Addr, Endpoint>,
+        new: &BTreeMap<Addr, Endpoint>,
+    ) -> Result<()> {
+        for (address, endpoint) in old {
+            self.endpoint_numbers.remove(address)?;
+            self.endpoints
+                .set(endpoint.number.into(), Endpoint::default())?;
+        }
+        for (address, endpoint) in new {
+            self.endpoints.set(endpoint.number.into(), *endpoint)?;
+            self.endpoint_numbers
+                .insert(address, &endpoint.number.into())?;
+        }
+        Ok(())
     }
 
     /// Has the programs remember what the tables do, and nothing of what they have learned.

@@ -25,7 +25,7 @@ fn carried(between: Between) -> (MemoryTables, [Leg; 2]) {
     (tables, legs)
 }
 
-/// Without anything that could be asked but the next hops, by other prefixes, and whom it is for.
+/// Without anything that could be asked but the next hops and the pods, by other addresses.
 fn blind(tables: &MemoryTables) -> MemoryTables {
     let mut blind = tables.clone();
     blind.peers.clear();
@@ -33,6 +33,11 @@ fn blind(tables: &MemoryTables) -> MemoryTables {
     blind.routes = (0..)
         .zip(next_hops)
         .map(|(n, next_hop)| ((32, [172, 16, 0, n]), next_hop))
+        .collect();
+    let endpoints = blind.endpoints.values().copied().collect::<Vec<_>>();
+    blind.endpoints = (0..)
+        .zip(endpoints)
+        .map(|(n, endpoint)| ([172, 16, 1, n], endpoint))
         .collect();
     blind
 }
@@ -70,21 +75,22 @@ fn it_is_not_of_another_generation() {
 /// Two CPUs write to it at once, of which one has not seen the change yet.
 #[test]
 fn it_is_not_of_two_generations_at_once() {
-    let (mut tables, [there, _]) = carried(Between::Nodes(Mode::Vxlan));
+    let (mut tables, [there, back]) = carried(Between::Nodes(Mode::Vxlan));
     let before = tables.generation;
     tables.generation += 1;
     for leg in Between::Nodes(Mode::Vxlan).legs(&Kind::Udp) {
         leg.is_verified(&tables);
     }
     there.is_carried(&tables);
-    {
-        let flows = tables.flows();
-        let mut ways = flows.values().flat_map(|flow| &flow.directions);
-        let out = ways.find(|way| way.to.parts().1 != 0).unwrap();
-        out.to.set(before, out.to.parts().1);
+    back.is_carried(&tables);
+    for flow in tables.flows().values() {
+        for way in &flow.directions {
+            way.to.set(before, way.to.parts().1);
+        }
     }
     let blind = blind(&tables);
-    assert_eq!(there.enters(&blind).reason(), Reason::NoRoute);
+    assert_eq!(there.enters(&blind).reason(), Reason::SpoofedSource);
+    assert_eq!(back.enters(&blind).reason(), Reason::UnknownPeer);
 }
 
 #[test]

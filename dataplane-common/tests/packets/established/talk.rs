@@ -21,7 +21,7 @@ pub(super) const ECHO_ID: u16 = 0x0102;
 /// The re-verification period, in ticks.
 pub(super) const PERIOD: u32 = 100;
 
-/// What the node knows under `established`: its next hops have numbers, as an agent gives them.
+/// What the node knows under `established`: its next hops and pods have numbers, as an agent gives them.
 pub(super) fn established() -> MemoryTables {
     let mut tables = tables(HERE);
     tables.config = tables.config.map(|config| Config {
@@ -31,6 +31,9 @@ pub(super) fn established() -> MemoryTables {
     });
     for (number, next_hop) in (1..).zip(tables.routes.values_mut()) {
         next_hop.entry = number << 1;
+    }
+    for (number, endpoint) in (1..).zip(tables.endpoints.values_mut()) {
+        endpoint.number = number;
     }
     tables.generation = 7;
     tables.now = 10_000;

@@ -45,6 +45,7 @@ fn snapshot() -> Snapshot {
         mtu: 1450,
         mac: [0, 0, 0, 0, 0, last],
         host_mac: [0xee; 6],
+        ..Endpoint::default()
     };
     let peer = Peer {
         vtep_mac: [0x66, 0, 0, 0, 0, 2],

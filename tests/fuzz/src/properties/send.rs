@@ -241,6 +241,7 @@ fn other_end(here: Config, sent: &Send, inner: &Ipv4Header) -> MemoryTables {
         mtu: u32::MAX,
         mac: [0x02, 0, 0, 0, 0, 1],
         host_mac: [0xee; 6],
+        ..Endpoint::default()
     };
     MemoryTables {
         config: Some(there),

@@ -83,6 +83,8 @@ pub(super) fn write(tables: &mut MemoryTables, places: &Places) {
                     mtu: 1450,
                     mac: [0x02, 0, 0, 0, 0, 1],
                     host_mac: [0xee; 6],
+                    number: u16::try_from(ifindex).unwrap_or(u16::MAX),
+                    ..Endpoint::default()
                 };
                 tables.endpoints.insert(*address, endpoint);
                 hop(NextHopKind::Local, 0)

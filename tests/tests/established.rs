@@ -2,7 +2,9 @@
 //! is seen again to do so.
 
 use anyhow::Result;
-use dataplane_tests::{Counters, Lab, Mode, Node, Pod, TcpOptions, require_root, tcp_throughput};
+use dataplane_tests::{
+    Agent, Counters, Lab, Mode, Network, Node, Pod, TcpOptions, require_root, tcp_throughput,
+};
 
 /// Of a long flow nearly all is carried, in every mode, between nodes and on one.
 #[test]
@@ -23,6 +25,38 @@ fn a_long_flow_is_carried() -> Result<()> {
         stream(near.pod("p0"), far.pod("p0"), &[near, far], &remote)?;
         let local = [("from_workload", "delivered-local")];
         stream(near.pod("p0"), near.pod("p1"), &[near], &local)?;
+    }
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs root and BPF: cargo xtask test"]
+fn the_kernels_vxlan_device_has_the_rest() -> Result<()> {
+    has_the_rest(Network::FelixVxlan, "vxlan")
+}
+
+#[test]
+#[ignore = "needs root, BPF and the kernel's ipip device: cargo xtask kernels"]
+fn the_kernels_ipip_device_has_the_rest() -> Result<()> {
+    has_the_rest(Network::FelixIpip, "ipip")
+}
+
+/// What is not carried yet goes by the kernel's own tunnel device, and is known by what is in it, with
+/// underpass on both nodes, and with the kernel alone on the other.
+fn has_the_rest(network: Network, word: &str) -> Result<()> {
+    require_root();
+    for with in [2, 1] {
+        let lab = Lab::flat(2, 1)?;
+        network.set_up(&lab)?;
+        let nodes: Vec<&Node> = lab.nodes().iter().take(with).collect();
+        let agents = nodes
+            .iter()
+            .map(|node| Agent::mirror_beside_netfilter(node));
+        let _agents = agents.collect::<Result<Vec<_>>>()?;
+        let (sent, received) = (format!("sent-{word}"), format!("received-{word}"));
+        let by = [("from_workload", &*sent), ("from_uplink", &*received)];
+        let (near, far) = (lab.pod("node-0", "p0"), lab.pod("node-1", "p0"));
+        stream(near, far, &nodes, &by)?;
     }
     Ok(())
 }

@@ -139,6 +139,7 @@ impl Moment {
             a,
             b,
             protocol: protocol_name(key.protocol),
+            age_seconds: self.age(flow),
             echo_id: a.port.is_none().then(|| u16::from_be_bytes(key.lower_port)),
             state,
             why: self.why(state, flow, [a, b]),
@@ -163,6 +164,13 @@ impl Moment {
                 .map(|way| format!("{way} went into the stack and did not leave it as it came")),
             State::Accelerated | State::Translated | State::Policy => None,
         }
+    }
+
+    /// Since when the stack has been handed packets of it, of either direction.
+    fn age(&self, flow: &Flow) -> Option<f64> {
+        let since = flow.directions.iter().map(|way| way.since.parts().1);
+        let since = since.filter(|since| *since != 0).min()?;
+        Some(seconds(time(self.now.saturating_sub(since))))
     }
 
     fn direction(&self, direction: &Direction, to: End) -> DirectionRow {

@@ -1,6 +1,6 @@
 //! A flow as it is printed.
 
-use std::{fmt, net::Ipv4Addr};
+use std::{fmt, net::Ipv4Addr, time::Duration};
 
 use serde::Serialize;
 
@@ -23,6 +23,9 @@ pub struct FlowRow {
     /// The identifier of an ICMP echo.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub echo_id: Option<u16>,
+    /// How many seconds ago the stack was first handed one of its packets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub age_seconds: Option<f64>,
     /// How it stands.
     pub state: State,
     /// Why it is not accelerated.
@@ -95,7 +98,9 @@ impl FlowRow {
     pub fn story(&self) -> String {
         let Self { a, b, state, .. } = self;
         let protocol = self.protocol_cell();
-        let mut lines = vec![format!("{a} - {b}, {protocol}: {}", state.name())];
+        let age = self.age_cell().map(|age| format!(", known for {age}"));
+        let age = age.unwrap_or_default();
+        let mut lines = vec![format!("{a} - {b}, {protocol}: {}{age}", state.name())];
         lines.extend(self.why.iter().map(|why| format!("  {why}")));
         for (from, to, way) in [(a, b, &self.a_to_b), (b, a, &self.b_to_a)] {
             lines.push(format!("  {from} -> {to}: {way}"));
@@ -108,6 +113,12 @@ impl FlowRow {
         lines.join("\n") + "\n"
     }
 
+    /// In whole seconds.
+    fn age_cell(&self) -> Option<String> {
+        let age = Duration::try_from_secs_f64(self.age_seconds?).ok()?;
+        Some(humantime::format_duration(Duration::from_secs(age.as_secs())).to_string())
+    }
+
     fn protocol_cell(&self) -> String {
         match self.echo_id {
             Some(id) => format!("{} {id}", self.protocol),
@@ -118,7 +129,7 @@ impl FlowRow {
 
 impl Row for FlowRow {
     const COLUMNS: &'static [&'static str] = &[
-        "A", "B", "PROTOCOL", "STATE", "VERIFIED", "PACKETS", "A->B", "B->A", "WHY",
+        "A", "B", "PROTOCOL", "AGE", "STATE", "VERIFIED", "PACKETS", "A->B", "B->A", "WHY",
     ];
 
     fn cells(&self) -> Vec<String> {
@@ -128,6 +139,7 @@ impl Row for FlowRow {
             self.a.to_string(),
             self.b.to_string(),
             self.protocol_cell(),
+            self.age_cell().unwrap_or("-".to_owned()),
             self.state.name().to_owned(),
             both(|way| {
                 way.verified_seconds_ago

@@ -50,6 +50,8 @@ fn accelerated() -> Flow {
         way.verified.set(GENERATION, NOW - SECOND);
         way.packets.increase();
     }
+    there.since.set(GENERATION, NOW - 64 * SECOND);
+    back.since.set(GENERATION - 1, NOW - 63 * SECOND);
     there.from.set(GENERATION, WAY_OUT | 5);
     there.to.set(GENERATION, 4);
     back.from.set(GENERATION, WAY_IN | 5);
@@ -70,8 +72,8 @@ fn an_accelerated_flow_says_where_it_goes_and_how_much() {
     let row = moment().row(&tcp(), &accelerated());
     assert_eq!(
         render(std::slice::from_ref(&row), Format::Table).unwrap(),
-        "A                 B              PROTOCOL  STATE        VERIFIED   PACKETS  A->B                   B->A                        WHY\n\
-         10.244.0.2:40000  10.244.1.2:80  tcp       accelerated  1.0s/1.0s  1/2      vxlan to 192.168.1.11  pod behind #1000001 (gone)  -\n"
+        "A                 B              PROTOCOL  AGE    STATE        VERIFIED   PACKETS  A->B                   B->A                        WHY\n\
+         10.244.0.2:40000  10.244.1.2:80  tcp       1m 4s  accelerated  1.0s/1.0s  1/2      vxlan to 192.168.1.11  pod behind #1000001 (gone)  -\n"
     );
     assert_eq!(
         serde_json::to_value(&row).unwrap(),
@@ -79,6 +81,7 @@ fn an_accelerated_flow_says_where_it_goes_and_how_much() {
             "a": { "address": "10.244.0.2", "port": 40000 },
             "b": { "address": "10.244.1.2", "port": 80 },
             "protocol": "tcp",
+            "ageSeconds": 64.001,
             "state": "accelerated",
             "aToB": { "verifiedSecondsAgo": 1.0, "packets": 1, "way": "vxlan to 192.168.1.11" },
             "bToA": { "verifiedSecondsAgo": 1.0, "packets": 2, "way": "pod behind #1000001 (gone)" },
@@ -159,7 +162,7 @@ fn in_words_it_is_a_line_each() {
     row.learn(&there, Some(&entry(there, back, true)));
     assert_eq!(
         row.story(),
-        "10.244.0.2:40000 - 10.244.1.2:80, tcp: accelerated\n  \
+        "10.244.0.2:40000 - 10.244.1.2:80, tcp: accelerated, known for 1m 4s\n  \
            10.244.0.2:40000 -> 10.244.1.2:80: verified 1.0 s ago, 1 packets carried, vxlan to 192.168.1.11\n  \
            10.244.1.2:80 -> 10.244.0.2:40000: verified 1.0 s ago, 2 packets carried, pod behind #1000001 (gone)\n  \
            conntrack: ESTABLISHED, forgotten in 77 s\n"

@@ -40,8 +40,9 @@ pub fn asks_for_gateway<P: Packet>(packet: &P, config: &Config) -> Result<Asker,
     }
 }
 
-/// Who asks.
+/// Who asks. Aligned for the stack, where the verifier takes no word that is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(align(8))]
 pub struct Asker {
     /// The sender's address.
     pub address: Addr,

@@ -1,6 +1,7 @@
 //! Packet headers as Rust structs that lie on the packet's bytes.
 
 use network_types::{arp::ArpHdr, ip::Ipv4Hdr, udp::UdpHdr};
+use zerocopy::native_endian::{U16, U32, U64};
 
 /// A header that may be read from any place in a packet.
 ///
@@ -23,6 +24,30 @@ pub struct EthernetHeader {
     pub source: [u8; 6],
     /// Ethertype, in network byte order.
     pub ethertype: [u8; 2],
+}
+
+/// An [`EthernetHeader`] to be written: in words, since LLVM copies six bytes one by one.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct EthernetWords {
+    first: U64,
+    second: U32,
+    third: U16,
+}
+
+impl EthernetWords {
+    /// The header with these addresses and this ethertype, each as on the wire.
+    #[inline(always)]
+    #[must_use]
+    pub fn new(destination: [u8; 6], source: [u8; 6], ethertype: [u8; 2]) -> Self {
+        let [a, b, c, d, e, f] = destination;
+        let [g, h, i, j, k, l] = source;
+        Self {
+            first: U64::new(u64::from_ne_bytes([a, b, c, d, e, f, g, h])),
+            second: U32::new(u32::from_ne_bytes([i, j, k, l])),
+            third: U16::new(u16::from_ne_bytes(ethertype)),
+        }
+    }
 }
 
 /// Length of an Ethernet header; the IP header of a packet begins here.
@@ -57,6 +82,8 @@ pub const fn vxlan_header(vni: u32) -> VxlanBytes {
 
 // SAFETY: `repr(C)`, byte arrays only.
 unsafe impl Header for EthernetHeader {}
+// SAFETY: `repr(C)`, words of alignment 1 only.
+unsafe impl Header for EthernetWords {}
 // SAFETY: network-types: `repr(C)`, bytes and byte arrays only.
 unsafe impl Header for ArpHdr {}
 // SAFETY: as above.
@@ -67,6 +94,7 @@ unsafe impl Header for UdpHdr {}
 unsafe impl<const N: usize> Header for [u8; N] {}
 
 const _: () = assert!(size_of::<EthernetHeader>() == 14);
+const _: () = assert!(size_of::<EthernetWords>() == ETHERNET_LEN);
 const _: () = assert!(size_of::<ArpHdr>() == 28);
 const _: () = assert!(size_of::<Ipv4Hdr>() == 20);
 const _: () = assert!(size_of::<UdpHdr>() == 8);

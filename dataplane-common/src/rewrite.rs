@@ -11,7 +11,7 @@ use crate::{
     decide::{Decap, Send},
     ecn, flow,
     headers::{
-        ETHERTYPE_IPV4, EthernetHeader, IPV4_LEN, UDP_LEN, VXLAN_LEN, VxlanBytes, vxlan_header,
+        ETHERTYPE_IPV4, EthernetWords, IPV4_LEN, UDP_LEN, VXLAN_LEN, VxlanBytes, vxlan_header,
     },
     packet::{Packet, Tunnel},
     parse::{self, PROTOCOL_IPIP, PROTOCOL_UDP},
@@ -113,12 +113,8 @@ pub fn take_out<P: Packet>(packet: &mut P, decap: Decap) -> Result<(), Reason> {
 /// Addresses a frame that holds an IPv4 packet.
 #[inline(always)]
 pub fn address<P: Packet>(packet: &mut P, destination: Mac, source: Mac) -> Result<(), Reason> {
-    let ethernet: &mut EthernetHeader = packet.header_mut(0).ok_or(Reason::Rewrite)?;
-    *ethernet = EthernetHeader {
-        destination,
-        source,
-        ethertype: ETHERTYPE_IPV4,
-    };
+    let words: &mut EthernetWords = packet.header_mut(0).ok_or(Reason::Rewrite)?;
+    *words = EthernetWords::new(destination, source, ETHERTYPE_IPV4);
     Ok(())
 }
 
@@ -166,12 +162,8 @@ fn vxlan<P: Packet>(packet: &mut P, config: &Config, send: &Send) -> Result<(), 
     *header = vxlan_header(config.vni);
 
     let offset = offset + VXLAN_LEN;
-    let ethernet: &mut EthernetHeader = packet.header_mut(offset).ok_or(Reason::Rewrite)?;
-    *ethernet = EthernetHeader {
-        destination: send.next_hop.vtep_mac,
-        source: config.vtep_mac,
-        ethertype: ETHERTYPE_IPV4,
-    };
+    let words: &mut EthernetWords = packet.header_mut(offset).ok_or(Reason::Rewrite)?;
+    *words = EthernetWords::new(send.next_hop.vtep_mac, config.vtep_mac, ETHERTYPE_IPV4);
     Ok(())
 }
 

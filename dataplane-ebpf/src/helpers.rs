@@ -70,10 +70,9 @@ struct DirectingTunnelKey {
     id: u32,
     /// In the host's byte order; IPv4 is the first of the four.
     remote: [u32; 4],
-    tos: u8,
-    /// 0 for the system's default.
-    ttl: u8,
-    padding: [u8; 2],
+    /// The TOS byte, the TTL, which is 0 for the system's default, and padding; in one word, since LLVM
+    /// would write the three zeros as two, one of them across what the verifier takes for aligned.
+    tos_and_ttl: u32,
 }
 
 /// Size of [`DirectingTunnelKey`] without its padding.
@@ -301,7 +300,7 @@ pub fn set_tunnel_key(
     let mut key = DirectingTunnelKey {
         id: vni,
         remote: [u32::from_be_bytes(remote), 0, 0, 0],
-        tos,
+        tos_and_ttl: u32::from_ne_bytes([tos, 0, 0, 0]),
         ..DirectingTunnelKey::default()
     };
     // SAFETY: `skb` is the program's own context; the pointer is to more live bytes than given.

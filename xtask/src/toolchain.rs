@@ -165,8 +165,14 @@ pub(crate) fn build_dir() -> Result<PathBuf> {
     Ok(lookup::target_dir()?.join("bpf-build"))
 }
 
+/// Packets' headers lie anywhere, and every kernel that runs these programs on x86-64 or arm64 lets them
+/// be read by words there: else LLVM reads and writes them byte by byte. On the stack the verifier lets
+/// none be, and says so (`misaligned stack access`).
+const CPU_FEATURES: &str = "link-arg=--cpu-features=+allows-misaligned-mem-access";
+
 fn rustflags() -> Result<OsString> {
-    let mut flags = OsString::from("-C\x1flink-arg=--btf\x1f-C\x1flinker=");
+    let flags = ["-C", "link-arg=--btf", "-C", CPU_FEATURES, "-C", "linker="];
+    let mut flags = OsString::from(flags.join("\x1f"));
     flags.push(linker::path()?);
     Ok(flags)
 }

@@ -17,6 +17,7 @@ mod deliver;
 mod frame;
 mod helpers;
 mod packet;
+mod room;
 mod tables;
 
 use aya_ebpf::{

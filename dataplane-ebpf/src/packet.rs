@@ -2,14 +2,7 @@
 
 use core::ptr;
 
-use aya_ebpf::{
-    Global,
-    bindings::{
-        __sk_buff, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L4_UDP,
-        BPF_F_ADJ_ROOM_FIXED_GSO, BPF_F_ADJ_ROOM_NO_CSUM_RESET,
-    },
-    programs::TcContext,
-};
+use aya_ebpf::{Global, bindings::__sk_buff, programs::TcContext};
 use aya_log_ebpf::debug;
 use dataplane_common::{
     abi::{Addr, NextHop, TakenOutMark, taken_out_mark},
@@ -19,24 +12,18 @@ use dataplane_common::{
     reason::Reason,
 };
 
-use crate::helpers::{self, OuterChecksum};
+use crate::{
+    helpers::{self, OuterChecksum},
+    room::{ENCAP_IPIP, ENCAP_L2_ETH, ENCAP_VXLAN, KEEP},
+};
 
 /// `PACKET_HOST` of `linux/if_packet.h`.
 const PACKET_HOST: u32 = 0;
 
-/// `BPF_F_ADJ_ROOM_ENCAP_L2_ETH` of `linux/bpf.h`.
-const ENCAP_L2_ETH: u64 = 1 << 6;
 /// `BPF_F_ADJ_ROOM_DECAP_L4_UDP` of `linux/bpf.h`.
 const DECAP_L4_UDP: u64 = 1 << 10;
 /// `BPF_F_ADJ_ROOM_DECAP_IPXIP4` of `linux/bpf.h`.
 const DECAP_IPXIP4: u64 = 1 << 11;
-/// `BPF_F_ADJ_ROOM_ENCAP_L2(14)`: an inner Ethernet header.
-const ENCAP_L2_LENGTH: u64 = 14 << 56;
-
-/// Segments stay as they are, and so do checksums: both are right after the change.
-const KEEP: u64 = BPF_F_ADJ_ROOM_FIXED_GSO as u64 | BPF_F_ADJ_ROOM_NO_CSUM_RESET as u64;
-const ENCAP_IPIP: u64 = KEEP | BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 as u64;
-const ENCAP_VXLAN: u64 = ENCAP_IPIP | BPF_F_ADJ_ROOM_ENCAP_L4_UDP as u64 | ENCAP_L2_LENGTH;
 
 /// Whether the kernel knows [`ENCAP_L2_ETH`], without which drivers give up checksum and
 /// segmentation offload and the kernel does both: [`abi::globals`], set by the loader. A constant

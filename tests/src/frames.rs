@@ -80,6 +80,19 @@ pub fn arp_request(mac: Mac, address: Ipv4Addr, destination: Mac, target: Ipv4Ad
     ethernet_with_type(mac, destination, EtherType::ARP.0, &request.to_bytes())
 }
 
+/// The reply of `mac`, which has `address`, to whoever asked.
+#[must_use]
+pub fn arp_reply(mac: Mac, address: Ipv4Addr, asker: Mac, asker_address: Ipv4Addr) -> Vec<u8> {
+    let reply = ArpEthIpv4Packet {
+        operation: ArpOperation::REPLY,
+        sender_mac: mac.0,
+        sender_ipv4: address.octets(),
+        target_mac: asker.0,
+        target_ipv4: asker_address.octets(),
+    };
+    ethernet_with_type(mac, asker, EtherType::ARP.0, &reply.to_bytes())
+}
+
 /// An IPv4 header, from which packets are made. Lengths and checksums are filled in.
 ///
 /// Values that do not fit their field, and payloads too long for a packet, panic: they are mistakes

@@ -29,6 +29,7 @@ mod cluster;
 mod command;
 mod counters;
 pub mod differential;
+pub mod floor;
 mod forwarding;
 pub mod frames;
 pub mod http;

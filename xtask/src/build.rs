@@ -48,15 +48,18 @@ impl Profile {
 pub(crate) struct Built {
     /// The object with the BPF programs.
     pub(crate) object: PathBuf,
+    /// The object with the programs that benchmarks compare with; it is built with the programs.
+    pub(crate) floor: PathBuf,
     /// `underpass`.
     pub(crate) binary: PathBuf,
 }
 
 impl Built {
-    /// Tells `command` where both are, the way the tests and the demo expect.
+    /// Tells `command` where they are, the way the tests and the demo expect.
     pub(crate) fn tell<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         command
             .env(OBJECT, &self.object)
+            .env("UNDERPASS_FLOOR_OBJECT", &self.floor)
             .env("UNDERPASS_BIN", &self.binary)
     }
 }
@@ -114,7 +117,11 @@ fn build_with(profile: Profile, layout: Layout) -> Result<Built> {
     setup::ensure(&[Part::Toolchain, Part::Linker])?;
     let object = bpf_programs(layout)?;
     let binary = underpass(&object, profile, layout)?;
-    Ok(Built { object, binary })
+    Ok(Built {
+        object,
+        floor: compiled("floor-ebpf")?,
+        binary,
+    })
 }
 
 fn bpf_programs(layout: Layout) -> Result<PathBuf> {
@@ -123,9 +130,7 @@ fn bpf_programs(layout: Layout) -> Result<PathBuf> {
         command.args(["--features", feature]);
     }
     process::run(&mut command)?;
-    let built = toolchain::build_dir()?
-        .join(toolchain::TARGET)
-        .join("bpf/underpass-ebpf");
+    let built = compiled("underpass-ebpf")?;
     let object = lookup::target_dir()?.join(layout.object());
     copy_if_changed(&built, &object)?;
     Ok(object)
@@ -134,9 +139,13 @@ fn bpf_programs(layout: Layout) -> Result<PathBuf> {
 /// The object with the ways to look up routes that a benchmark compares; it is built with the
 /// programs.
 pub(crate) fn lookups() -> Result<PathBuf> {
-    Ok(toolchain::build_dir()?
-        .join(toolchain::TARGET)
-        .join("bpf/lookups-ebpf"))
+    compiled("lookups-ebpf")
+}
+
+/// The object of one of the binaries of dataplane-ebpf.
+fn compiled(name: &str) -> Result<PathBuf> {
+    let profile = toolchain::build_dir()?.join(toolchain::TARGET).join("bpf");
+    Ok(profile.join(name))
 }
 
 /// Leaves `to` alone, with its time stamp, if it already equals `from`: whatever embeds it then

@@ -16,7 +16,7 @@ use crate::{
 
 /// What no kernel changes, the lab's own tests and those of the object file; what takes routers,
 /// monitors or what loads netfilter's rules, which the machines do not have; what takes more packets
-/// a second than an emulated processor forwards; and what takes two machines.
+/// a second than an emulated processor forwards; what only benchmarks run; and what takes two machines.
 const NOT_FOR_ONE: &[&str] = &[
     "lab",
     "lab_cleanup",
@@ -29,6 +29,7 @@ const NOT_FOR_ONE: &[&str] = &[
     "outlives",
     "conntrack",
     "flows_cli",
+    "floor",
     PAIR,
 ];
 

@@ -99,12 +99,9 @@ pub fn floor_ipip_out(ctx: TcContext) -> i32 {
     let Some(frame) = start(&ctx, ETHERNET + IPIP) else {
         return TC_ACT_SHOT;
     };
-    let [a, b, c, d, rest, ..] = OUTER.load();
-    store_8::<0>(frame, a);
-    store_8::<8>(frame, b);
-    store_8::<16>(frame, c);
-    store_8::<24>(frame, d);
-    store_2::<32>(frame, rest as u16);
+    let words = OUTER.load();
+    store_32(frame, &words);
+    store_2::<32>(frame, words[4] as u16);
     set_length(frame, length as u16);
     redirect(UPLINK.load())
 }
@@ -122,15 +119,12 @@ pub fn floor_vxlan_out(ctx: TcContext) -> i32 {
     let Some(frame) = start(&ctx, ETHERNET + VXLAN) else {
         return TC_ACT_SHOT;
     };
-    let [a, b, c, d, e, f, g, h] = OUTER.load();
-    store_8::<0>(frame, a);
-    store_8::<8>(frame, b);
-    store_8::<16>(frame, c);
-    store_8::<24>(frame, d);
-    store_8::<32>(frame, e);
-    store_8::<40>(frame, f);
-    store_8::<48>(frame, g);
-    store_8::<56>(frame, h);
+    let words = OUTER.load();
+    store_32(frame, &words);
+    store_8::<32>(frame, words[4]);
+    store_8::<40>(frame, words[5]);
+    store_8::<48>(frame, words[6]);
+    store_8::<56>(frame, words[7]);
     set_length(frame, length as u16);
     store_2::<UDP_LENGTH>(frame, ((length - IPV4) as u16).to_be());
     redirect(UPLINK.load())
@@ -163,13 +157,10 @@ pub fn floor_arp(ctx: TcContext) -> i32 {
     let Some(frame) = start(&ctx, ARP) else {
         return TC_ACT_SHOT;
     };
-    let [a, b, c, d, e, rest] = ANSWER.load();
-    store_8::<0>(frame, a);
-    store_8::<8>(frame, b);
-    store_8::<16>(frame, c);
-    store_8::<24>(frame, d);
-    store_8::<32>(frame, e);
-    store_2::<40>(frame, rest as u16);
+    let words = ANSWER.load();
+    store_32(frame, &words);
+    store_8::<32>(frame, words[4]);
+    store_2::<40>(frame, words[5] as u16);
     redirect(POD.load())
 }
 
@@ -313,6 +304,15 @@ fn xdp_start(ctx: &XdpContext) -> Option<usize> {
         )
     };
     (data + ETHERNET as usize <= end).then_some(data)
+}
+
+/// Stores the first four of some words at the beginning of a frame.
+#[inline(always)]
+fn store_32<const WORDS: usize>(frame: usize, words: &[u64; WORDS]) {
+    store_8::<0>(frame, words[0]);
+    store_8::<8>(frame, words[1]);
+    store_8::<16>(frame, words[2]);
+    store_8::<24>(frame, words[3]);
 }
 
 /// Stores eight bytes at an offset in a frame, wherever that is: BPF asks for no alignment there, but

@@ -47,6 +47,7 @@ pub mod paths;
 pub mod programs;
 mod sandbox;
 mod speakers;
+pub mod statistics;
 pub mod steps;
 mod traffic;
 mod wait;

@@ -21,6 +21,18 @@ pub(crate) enum Bench {
     /// What a flow loses while agents are restarted and replaced, as a table and as docs/outlives.svg
     Outlives,
 
+    /// How long each program takes for a packet, by path, beside the least that it could take
+    Packet {
+        /// How often each path is timed; 40 unless said otherwise
+        rounds: Option<u32>,
+        /// Write the ratios to the file that later ones are compared with
+        #[arg(long)]
+        commit: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+
     /// Tables of routes: how long they take to load, what they weigh, and how fast lookups are
     Routes {
         /// How many routes; 1,000, 10,000, 100,000 and 1,000,000 unless said otherwise
@@ -39,6 +51,11 @@ pub(crate) fn bench(what: Bench) -> Result<()> {
     match what {
         Bench::Established { rounds } => established(rounds),
         Bench::Outlives => outlives(),
+        Bench::Packet {
+            rounds,
+            commit,
+            json,
+        } => packet(rounds, commit, json),
         Bench::Routes { sizes } => routes(&sizes),
     }
 }
@@ -67,6 +84,18 @@ fn outlives() -> Result<()> {
         .tell(&mut command)
         .env(build::OTHER_LAYOUT_BIN, other_layout)
         .args(["--package", "dataplane-tests", "--bench", "outlives"]);
+    process::run_instead(&mut command)
+}
+
+fn packet(rounds: Option<u32>, commit: bool, json: bool) -> Result<()> {
+    let built = build::build(Profile::Release)?;
+    let mut command = cargo::host("bench")?;
+    built
+        .tell(&mut command)
+        .args(["--package", "dataplane-tests", "--bench", "packet", "--"])
+        .args(rounds.map(|rounds| format!("--rounds={rounds}")))
+        .args(commit.then_some("--commit"))
+        .args(json.then_some("--json"));
     process::run_instead(&mut command)
 }
 

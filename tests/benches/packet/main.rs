@@ -1,0 +1,262 @@
+//! `cargo xtask bench packet`: nanoseconds a packet, by program and path, with 10,000 routes.
+//!
+//! Beside each path its floor is run, the cheapest program that carries the packet over the same
+//! devices, and a reference program, by which times are compared with committed ones.
+
+mod committed;
+mod measure;
+mod paths;
+mod world;
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result};
+use clap::Parser;
+use dataplane_tests::{
+    machine, require_root,
+    statistics::{median, quantile},
+};
+use nix::{
+    sched::{CpuSet, sched_getcpu, sched_setaffinity},
+    unistd::Pid,
+};
+use serde_json::{Value, json};
+
+use committed::Committed;
+use measure::{Bench, Times};
+use paths::Path;
+use world::{ROUTES, World};
+
+/// How much longer than committed is marked.
+const SLOWER: f64 = 1.15;
+/// How many times its floor a path may take.
+const FLOORS: f64 = 1.3;
+
+#[derive(Parser)]
+struct Arguments {
+    /// How often the packets of each path are timed
+    #[arg(long, default_value_t = 40)]
+    rounds: u32,
+    /// Write the ratios to the file that later ones are compared with
+    #[arg(long)]
+    commit: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// What cargo gives every benchmark
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() -> Result<()> {
+    require_root();
+    let arguments = Arguments::parse();
+    stay_on_this_processor()?;
+    let mut world = World::new()?;
+    let ns = world.node().ns().clone();
+    let paths = paths::all(&mut world)?;
+    let mut bench = Bench::new(world)?;
+    let mut times = vec![Vec::new(); paths.len()];
+    // Programs find interfaces in the namespace of whoever runs them.
+    ns.run(|| {
+        for path in &paths {
+            bench.walk(path)?;
+        }
+        for round in 1..=arguments.rounds {
+            eprint!("\rround {round} of {}", arguments.rounds);
+            for (path, times) in paths.iter().zip(&mut times) {
+                times.push(bench.round(path)?);
+            }
+        }
+        eprintln!();
+        Ok(())
+    })?;
+    let rows: Vec<_> = paths
+        .iter()
+        .zip(&times)
+        .map(|(path, times)| Row::of(path, times))
+        .collect();
+    let references: Vec<_> = times
+        .iter()
+        .flatten()
+        .map(|times| times.reference)
+        .collect();
+    let reference = median(&references);
+    if arguments.commit {
+        let ratio = |row: &Row| (row.name.clone(), rounded(row.to_reference));
+        Committed {
+            machine: machine()?,
+            reference: rounded(reference),
+            ratios: rows.iter().map(ratio).collect(),
+        }
+        .write()?;
+    }
+    let committed = Committed::read()?.ratios;
+    if arguments.json {
+        let programs = programs(&mut bench)?;
+        let report = json!({
+            "machine": machine()?,
+            "routes": ROUTES,
+            "rounds": arguments.rounds,
+            "reference": reference,
+            "paths": rows.iter().map(|row| row.json(&committed)).collect::<Vec<_>>(),
+            "programs": programs,
+        });
+        println!("{}", serde_json::to_string_pretty(&report)?);
+        return Ok(());
+    }
+    println!(
+        "{}\ncargo xtask bench packet: {} rounds, {ROUTES} routes; the reference program takes \
+         {reference:.0} ns\n",
+        machine()?,
+        arguments.rounds
+    );
+    print_paths(&rows, &committed);
+    print_tunnels(&rows);
+    print_programs(&mut bench)
+}
+
+/// Processors differ, and so do their caches.
+fn stay_on_this_processor() -> Result<()> {
+    let mut processors = CpuSet::new();
+    processors.set(sched_getcpu()?)?;
+    sched_setaffinity(Pid::from_raw(0), &processors).context("stay on one processor")
+}
+
+/// What was found of a path: medians of the rounds.
+struct Row {
+    name: String,
+    /// Nanoseconds, with the quartiles.
+    quartiles: [f64; 3],
+    floor: Option<f64>,
+    to_floor: Option<f64>,
+    to_reference: f64,
+}
+
+impl Row {
+    fn of(path: &Path, times: &[Times]) -> Self {
+        let collect = |of: fn(&Times) -> Option<f64>| {
+            let values: Vec<_> = times.iter().filter_map(of).collect();
+            (!values.is_empty()).then(|| median(&values))
+        };
+        let ours: Vec<_> = times.iter().map(|times| times.ours).collect();
+        let ratios: Vec<_> = times
+            .iter()
+            .map(|times| times.ours / times.reference)
+            .collect();
+        Self {
+            name: path.name(),
+            quartiles: [0.25, 0.5, 0.75].map(|part| quantile(&ours, part)),
+            floor: collect(|times| times.floor),
+            to_floor: collect(|times| Some(times.ours / times.floor?)),
+            to_reference: median(&ratios),
+        }
+    }
+
+    /// How it compares with what was committed, if that was.
+    fn to_committed(&self, committed: &BTreeMap<String, f64>) -> Option<f64> {
+        Some(self.to_reference / committed.get(&self.name)?)
+    }
+
+    fn json(&self, committed: &BTreeMap<String, f64>) -> Value {
+        let [lower, ns, upper] = self.quartiles;
+        json!({
+            "path": self.name,
+            "ns": ns,
+            "quartiles": [lower, upper],
+            "floor": self.floor,
+            "toFloor": self.to_floor,
+            "toReference": self.to_reference,
+            "committed": committed.get(&self.name),
+            "toCommitted": self.to_committed(committed),
+        })
+    }
+}
+
+fn print_paths(rows: &[Row], committed: &BTreeMap<String, f64>) {
+    println!(
+        "{:<44} {:>18} {:>9} {:>8} {:>11} {:>10} {:>8}",
+        "PATH", "NS (QUARTILES)", "FLOOR NS", "x FLOOR", "x REFERENCE", "COMMITTED", "CHANGE"
+    );
+    for row in rows {
+        let [lower, ns, upper] = row.quartiles;
+        let change = row.to_committed(committed);
+        println!(
+            "{:<44} {:>18} {:>9} {:>8} {:>11.2} {:>10} {:>8} {}",
+            row.name,
+            format!("{ns:.0} ({lower:.0}..{upper:.0})"),
+            shown(row.floor, 0),
+            shown(row.to_floor, 2),
+            row.to_reference,
+            shown(committed.get(&row.name).copied(), 2),
+            shown(change, 2),
+            marks(row, change).join(", "),
+        );
+    }
+    println!();
+}
+
+/// What there is to look at.
+fn marks(row: &Row, change: Option<f64>) -> Vec<&'static str> {
+    let mut marks = Vec::new();
+    if change.is_some_and(|change| change > SLOWER) {
+        marks.push("SLOWER");
+    }
+    if row.to_floor.is_some_and(|ratio| ratio > FLOORS) {
+        marks.push("above 1.3 floors");
+    }
+    marks
+}
+
+fn shown(value: Option<f64>, digits: usize) -> String {
+    value.map_or("-".to_owned(), |value| format!("{value:.digits$}"))
+}
+
+/// VXLAN out, beside IPIP out.
+fn print_tunnels(rows: &[Row]) {
+    for vxlan in rows.iter().filter(|row| row.name.contains("VXLAN out")) {
+        let name = vxlan.name.replace("VXLAN", "IPIP");
+        if let Some(ipip) = rows.iter().find(|row| row.name == name) {
+            let ratio = vxlan.quartiles[1] / ipip.quartiles[1];
+            println!("{:<44} {ratio:.2} times IPIP out", vxlan.name);
+        }
+    }
+    println!();
+}
+
+/// How large programs are. How many instructions a packet has executed nobody counts: the kernel does
+/// not, and processors do only for who runs on them without a hypervisor between, or with its leave.
+fn print_programs(bench: &mut Bench) -> Result<()> {
+    println!(
+        "{:<16} {:>22} {:>18} {:>12}",
+        "PROGRAM", "VERIFIED INSTRUCTIONS", "TRANSLATED BYTES", "JITED BYTES"
+    );
+    for (hook, info) in bench.programs()? {
+        println!(
+            "{:<16} {:>22} {:>18} {:>12}",
+            hook.name(),
+            info.verified_instruction_count().unwrap_or_default(),
+            info.size_translated().unwrap_or_default(),
+            info.size_jitted(),
+        );
+    }
+    Ok(())
+}
+
+fn programs(bench: &mut Bench) -> Result<Vec<Value>> {
+    let programs = bench.programs()?;
+    let programs = programs.iter().map(|(hook, info)| {
+        json!({
+            "program": hook.name(),
+            "verifiedInstructions": info.verified_instruction_count(),
+            "translatedBytes": info.size_translated(),
+            "jitedBytes": info.size_jitted(),
+        })
+    });
+    Ok(programs.collect())
+}
+
+/// To as many digits as say anything.
+fn rounded(value: f64) -> f64 {
+    (value * 1000.0).round() / 1000.0
+}

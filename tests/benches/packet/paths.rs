@@ -1,0 +1,336 @@
+//! What packets there are, and which way each goes.
+
+use std::net::Ipv4Addr;
+
+use anyhow::Result;
+use dataplane_common::{
+    abi::{Asker, FlowKey, Hook},
+    reason::Reason,
+};
+use dataplane_tests::{
+    Ip, Mac, Mode, frames,
+    programs::{Context, REDIRECTED, TO_STACK, XDP_PASSED},
+};
+use etherparse::TcpHeader;
+use fastrand::Rng;
+
+use crate::world::{Block, World, blocks};
+
+/// Packets of a path, each of another flow, from or to as many routes of the table.
+const PACKETS: usize = 256;
+
+/// The cluster's VXLAN network.
+const VNI: u32 = 4096;
+/// The port of every server.
+const SERVER: u16 = 5201;
+/// Outside the cluster.
+const OUTSIDE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 5);
+
+/// One way through a program.
+pub(crate) struct Path {
+    pub(crate) hook: Hook,
+    /// Which way it is.
+    pub(crate) way: String,
+    /// What the kernel says of its packets; nothing to XDP.
+    pub(crate) context: Option<Context>,
+    pub(crate) frames: Vec<Vec<u8>>,
+    /// The program that does the least there is to do.
+    pub(crate) floor: Option<&'static str>,
+    /// What its packets are counted as, and the verdict.
+    pub(crate) counted: Reason,
+    pub(crate) action: i32,
+    /// Whether only established flows are carried, as these are.
+    pub(crate) is_established: bool,
+}
+
+impl Path {
+    /// What it is known by.
+    pub(crate) fn name(&self) -> String {
+        format!("{} {}", self.hook.name(), self.way)
+    }
+}
+
+/// All paths. Their flows are then established.
+pub(crate) fn all(world: &mut World) -> Result<Vec<Path>> {
+    let mut paths = Vec::new();
+    for is_established in [false, true] {
+        for protocol in [Protocol::Udp, Protocol::Tcp] {
+            for way in ways() {
+                let packets = packets(world, &way, protocol);
+                for packet in packets.iter().filter(|_| is_established) {
+                    world.establish(packet.flow(protocol))?;
+                }
+                let frames = packets
+                    .iter()
+                    .map(|packet| (way.frame)(world, packet, &packet.bytes(protocol)));
+                paths.push(Path {
+                    hook: way.hook,
+                    way: match is_established {
+                        false => format!("{}, {}", way.name, protocol.name()),
+                        true => format!("{}, {}, established", way.name, protocol.name()),
+                    },
+                    context: context(world, way.hook)?,
+                    frames: frames.collect(),
+                    floor: Some(way.floor),
+                    counted: way.counted,
+                    action: match way.hook {
+                        Hook::XdpUplink => XDP_PASSED,
+                        _ => REDIRECTED,
+                    },
+                    is_established,
+                });
+            }
+        }
+    }
+    paths.extend(others(world)?);
+    paths.sort_by_key(|path| path.hook);
+    Ok(paths)
+}
+
+#[derive(Clone, Copy)]
+enum Protocol {
+    Udp,
+    Tcp,
+}
+
+impl Protocol {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Udp => "UDP",
+            Self::Tcp => "TCP",
+        }
+    }
+
+    fn number(self) -> u8 {
+        match self {
+            Self::Udp => 17,
+            Self::Tcp => 6,
+        }
+    }
+}
+
+/// A way that packets are carried.
+struct Way {
+    hook: Hook,
+    name: &'static str,
+    floor: &'static str,
+    counted: Reason,
+    /// How pods of the other end are reached; on this node, if not at all.
+    mode: Option<Mode>,
+    /// Makes a frame of a packet.
+    frame: fn(&World, &Packet, &[u8]) -> Vec<u8>,
+}
+
+fn ways() -> [Way; 9] {
+    use Hook::{FromUplink, FromWorkload, XdpUplink};
+    use Reason::{
+        DeliveredLocal, ReceivedDirect, ReceivedIpip, ReceivedVxlan, SentDirect, SentIpip,
+        SentVxlan, TakenOut,
+    };
+    let out = |name, floor, counted, mode| Way {
+        hook: FromWorkload,
+        name,
+        floor,
+        counted,
+        mode,
+        frame: from_pod,
+    };
+    let into = |hook, name, floor, counted, mode| Way {
+        hook,
+        name,
+        floor,
+        counted,
+        mode: Some(mode),
+        frame: match mode {
+            Mode::Ipip => in_ipip,
+            Mode::Vxlan => in_vxlan,
+            Mode::None | Mode::CrossSubnet => in_no_tunnel,
+        },
+    };
+    let (none, ipip, vxlan) = (Mode::None, Mode::Ipip, Mode::Vxlan);
+    [
+        out("local", "floor_local", DeliveredLocal, None),
+        out("none out", "floor_none_out", SentDirect, Some(none)),
+        out("IPIP out", "floor_ipip_out", SentIpip, Some(ipip)),
+        out("VXLAN out", "floor_vxlan_out", SentVxlan, Some(vxlan)),
+        into(FromUplink, "none in", "floor_none_in", ReceivedDirect, none),
+        into(FromUplink, "IPIP in", "floor_ipip_in", ReceivedIpip, ipip),
+        into(
+            FromUplink,
+            "VXLAN in",
+            "floor_vxlan_in",
+            ReceivedVxlan,
+            vxlan,
+        ),
+        into(XdpUplink, "IPIP in", "floor_ipip_open", TakenOut, ipip),
+        into(XdpUplink, "VXLAN in", "floor_vxlan_open", TakenOut, vxlan),
+    ]
+}
+
+/// What is not carried between pods.
+fn others(world: &World) -> Result<Vec<Path>> {
+    let pod = world.pod("p0");
+    let question = frames::arp_gateway_request(pod.mac(), pod.address());
+    let leaving = Packet {
+        source: pod.address(),
+        destination: OUTSIDE,
+        port: 40000,
+        block: None,
+    };
+    let outside = from_pod(world, &leaving, &leaving.bytes(Protocol::Udp));
+    let path = |hook, way: &str, frame: &Vec<u8>, counted| -> Result<Path> {
+        Ok(Path {
+            hook,
+            way: way.to_owned(),
+            context: context(world, hook)?,
+            frames: vec![frame.clone(); PACKETS],
+            floor: None,
+            counted,
+            action: TO_STACK,
+            is_established: false,
+        })
+    };
+    let arp = path(
+        Hook::FromWorkload,
+        "proxy ARP",
+        &question,
+        Reason::ArpAnswered,
+    )?;
+    Ok(vec![
+        Path {
+            floor: Some("floor_arp"),
+            action: REDIRECTED,
+            ..arp
+        },
+        path(
+            Hook::FromWorkload,
+            "no route, UDP",
+            &outside,
+            Reason::NoRoute,
+        )?,
+        path(
+            Hook::ToWorkload,
+            "unmarked, UDP",
+            &outside,
+            Reason::Unmarked,
+        )?,
+        path(Hook::ToUplink, "unmarked, UDP", &outside, Reason::Unmarked)?,
+    ])
+}
+
+fn context(world: &World, hook: Hook) -> Result<Option<Context>> {
+    let interface = match hook {
+        Hook::XdpUplink => return Ok(None),
+        Hook::FromWorkload | Hook::ToWorkload => world.pod("p0").host_ifname(),
+        _ => "eth0",
+    };
+    Ok(Some(Context {
+        ifindex: world.index(interface)?,
+        ..Context::default()
+    }))
+}
+
+/// A packet between pods.
+struct Packet {
+    source: Ipv4Addr,
+    destination: Ipv4Addr,
+    /// Of the client, which sends it.
+    port: u16,
+    /// Where the other pod is, if on another node.
+    block: Option<Block>,
+}
+
+/// Packets of a way, each with a route of its own, if there are any.
+fn packets(world: &World, way: &Way, protocol: Protocol) -> Vec<Packet> {
+    let [pod, neighbour] = ["p0", "p1"].map(|name| world.pod(name).address());
+    let mut random = Rng::with_seed(protocol.number().into());
+    let blocks = match way.mode {
+        None => vec![None; PACKETS],
+        Some(mode) => random.choose_multiple(blocks(mode).map(Some), PACKETS),
+    };
+    let packet = |(port, block): (u16, Option<Block>)| {
+        let other = block.map_or(neighbour, |block| {
+            Ipv4Addr::from(u32::from(block.prefix.network()) + random.u32(0..64))
+        });
+        let (source, destination) = match way.hook {
+            Hook::FromWorkload => (pod, other),
+            _ => (other, pod),
+        };
+        Packet {
+            source,
+            destination,
+            port,
+            block,
+        }
+    };
+    (40000..).zip(blocks).map(packet).collect()
+}
+
+impl Packet {
+    /// Its bytes, with which a frame is of 60 bytes, the least there is.
+    fn bytes(&self, protocol: Protocol) -> Vec<u8> {
+        let ip = Ip::new(self.source, self.destination).dont_fragment(true);
+        match protocol {
+            Protocol::Udp => ip.udp(self.port, SERVER, &[0; 18]),
+            Protocol::Tcp => {
+                let mut header = TcpHeader::new(self.port, SERVER, 1, 65535);
+                header.ack = true;
+                ip.tcp(header, &[0; 6])
+            }
+        }
+    }
+
+    /// What the programs remember its flow by.
+    fn flow(&self, protocol: Protocol) -> FlowKey {
+        let [client, server] = [
+            (self.source.octets(), self.port.to_be_bytes()),
+            (self.destination.octets(), SERVER.to_be_bytes()),
+        ];
+        let [lower, higher] = if client < server {
+            [client, server]
+        } else {
+            [server, client]
+        };
+        FlowKey {
+            lower: lower.0,
+            higher: higher.0,
+            lower_port: lower.1,
+            higher_port: higher.1,
+            protocol: protocol.number(),
+            asker: Asker::Either as u8,
+            padding: [0; 2],
+        }
+    }
+
+    fn peer(&self) -> Ipv4Addr {
+        let block = self.block.expect("a block of another node");
+        block.peer_address()
+    }
+}
+
+fn from_pod(world: &World, _: &Packet, bytes: &[u8]) -> Vec<u8> {
+    frames::ethernet(world.pod("p0").mac(), Mac::CALICO, bytes)
+}
+
+fn in_no_tunnel(world: &World, packet: &Packet, bytes: &[u8]) -> Vec<u8> {
+    frames::ethernet(Mac::of(packet.peer(), 0), world.node().mac(), bytes)
+}
+
+fn in_ipip(world: &World, packet: &Packet, bytes: &[u8]) -> Vec<u8> {
+    in_no_tunnel(world, packet, &outer(world, packet).ipip(bytes))
+}
+
+fn in_vxlan(world: &World, packet: &Packet, bytes: &[u8]) -> Vec<u8> {
+    let peer = packet.block.expect("a block of another node").peer();
+    let (here, there) = (world.node().vtep_mac(), Mac::of_vtep(&peer));
+    let frame = frames::ethernet(there, here, bytes);
+    in_no_tunnel(
+        world,
+        packet,
+        &outer(world, packet).vxlan(VNI, &frame, false),
+    )
+}
+
+fn outer(world: &World, packet: &Packet) -> Ip {
+    Ip::new(packet.peer(), world.node().address().addr())
+}

@@ -5,6 +5,8 @@ use std::env;
 use std::fs;
 
 use anyhow::{Context as _, Result, bail};
+use aya::programs::links::LinkOrder;
+use aya::programs::tc::{SchedClassifierLink, TcAttachOptions};
 use aya::programs::{SchedClassifier, TcAttachType, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use dataplane_common::abi::Addr;
@@ -16,6 +18,8 @@ use crate::{Ip, Lab, Mac, Mode, Node, Pod};
 /// The network of the floor's VXLAN.
 const VNI: u32 = 4096;
 
+const INGRESS: TcAttachType = TcAttachType::Ingress;
+
 /// Bytes of the IPv4 header in an outer frame.
 const IPV4: std::ops::Range<usize> = 14..34;
 
@@ -23,8 +27,7 @@ const IPV4: std::ops::Range<usize> = 14..34;
 /// are attached. Until this is dropped, pods know their gateway, which no program answers for.
 #[derive(Debug)]
 pub struct Floor {
-    /// They are detached with their objects.
-    _objects: Vec<FloorObject>,
+    _links: Vec<SchedClassifierLink>,
     pods: Vec<Pod>,
 }
 
@@ -40,16 +43,17 @@ impl Floor {
             Mode::Vxlan => "vxlan",
             Mode::CrossSubnet => bail!("there is no floor for {mode}"),
         };
-        let mut objects = Vec::new();
+        let mut links = Vec::new();
         for (here, there) in [(one, other), (other, one)] {
             let pod = first_pod(here)?;
             let mut object = FloorObject::load(here, &Headers::between(here, there, mode), pod)?;
-            object.attach(here, &format!("floor_{word}_out"), pod.host_ifname())?;
-            object.attach(here, &format!("floor_{word}_in"), "eth0")?;
-            objects.push(object);
+            for (way, ifname) in [("out", pod.host_ifname()), ("in", "eth0")] {
+                let name = format!("floor_{word}_{way}");
+                links.push(object.attach(here, &name, (ifname, INGRESS), LinkOrder::first())?);
+            }
         }
         Self::new(
-            objects,
+            links,
             vec![first_pod(one)?.clone(), first_pod(other)?.clone()],
         )
     }
@@ -59,18 +63,18 @@ impl Floor {
         let [one, other] = node.pods() else {
             bail!("the floor is between two pods");
         };
-        let mut objects = Vec::new();
+        let mut links = Vec::new();
         for (from, to) in [(one, other), (other, one)] {
             let mut object = FloorObject::load(node, &Headers::NONE, to)?;
-            object.attach(node, "floor_local", from.host_ifname())?;
-            objects.push(object);
+            let place = (from.host_ifname(), INGRESS);
+            links.push(object.attach(node, "floor_local", place, LinkOrder::first())?);
         }
-        Self::new(objects, node.pods().to_vec())
+        Self::new(links, node.pods().to_vec())
     }
 
-    fn new(objects: Vec<FloorObject>, pods: Vec<Pod>) -> Result<Self> {
+    fn new(links: Vec<SchedClassifierLink>, pods: Vec<Pod>) -> Result<Self> {
         let floor = Self {
-            _objects: objects,
+            _links: links,
             pods,
         };
         for pod in &floor.pods {
@@ -199,13 +203,21 @@ impl FloorObject {
         Ok(program)
     }
 
-    fn attach(&mut self, node: &Node, name: &str, ifname: &str) -> Result<()> {
+    /// Attaches a program to a side of one of the node's interfaces, by tcx, until the link is dropped.
+    pub fn attach(
+        &mut self,
+        node: &Node,
+        name: &str,
+        (ifname, side): (&str, TcAttachType),
+        order: LinkOrder,
+    ) -> Result<SchedClassifierLink> {
         let program = self.program(name)?;
-        node.ns().run(|| {
-            let link = program.attach(ifname, TcAttachType::Ingress);
-            link.with_context(|| format!("attach {name} to {ifname}"))?;
-            Ok(())
-        })
+        let options = TcAttachOptions::TcxOrder(order);
+        let attached = node.ns().run(|| {
+            let link = program.attach_with_options(ifname, side, options)?;
+            Ok(program.take_link(link)?)
+        });
+        attached.with_context(|| format!("attach {name} to {ifname}"))
     }
 }
 

@@ -1,11 +1,7 @@
 //! Running a node's programs on given frames, by `BPF_PROG_TEST_RUN`.
 
-use std::time::Duration;
-
 use anyhow::{Context as _, Result};
-use aya::programs::{
-    ProgramError, SchedClassifier, TcAttachType, TestRun, TestRunOptions, TestRunResult,
-};
+use aya::programs::{ProgramError, SchedClassifier, TcAttachType, TestRun as _, TestRunOptions};
 use dataplane_common::abi::Hook;
 use dataplane_user::dataplane::{self, Dataplane, Pins};
 use nix::sys::utsname::uname;
@@ -32,21 +28,6 @@ pub struct Context {
     pub gso_size: u32,
     /// Its firewall mark.
     pub mark: u32,
-}
-
-impl Context {
-    /// As the kernel takes it.
-    fn bytes(self) -> [u8; CONTEXT_SIZE] {
-        let mut bytes = [0; CONTEXT_SIZE];
-        for (offset, value) in [
-            (CONTEXT_MARK, self.mark),
-            (CONTEXT_IFINDEX, self.ifindex),
-            (CONTEXT_GSO_SIZE, self.gso_size),
-        ] {
-            bytes[offset..offset + 4].copy_from_slice(&value.to_ne_bytes());
-        }
-        bytes
-    }
 }
 
 /// A second load of the programs, on the maps that the node's agent has filled.
@@ -140,7 +121,14 @@ impl Programs {
     pub fn run_in(&mut self, hook: Hook, context: Context, frame: &[u8]) -> Result<Ran> {
         let Self { dataplane, ns } = self;
         let program = dataplane.program(hook)?;
-        let input = context.bytes();
+        let mut input = [0; CONTEXT_SIZE];
+        for (offset, value) in [
+            (CONTEXT_MARK, context.mark),
+            (CONTEXT_IFINDEX, context.ifindex),
+            (CONTEXT_GSO_SIZE, context.gso_size),
+        ] {
+            input[offset..offset + 4].copy_from_slice(&value.to_ne_bytes());
+        }
         let mut output = [0; CONTEXT_SIZE];
         let mut after = vec![0; frame.len() + GROWTH];
         let result = ns.run(|| {
@@ -162,21 +150,6 @@ impl Programs {
             mark: u32::from_ne_bytes(mark.try_into()?),
         })
     }
-}
-
-/// Runs a program once on `frame`, in the namespace of the calling thread; XDP takes no context. Returns
-/// its verdict, and how long it took by the kernel's clock, of which a part is the clock's.
-pub fn time<P>(program: &P, context: Option<Context>, frame: &[u8]) -> Result<(i32, Duration)>
-where
-    P: for<'a> TestRun<Opts<'a> = TestRunOptions<'a>, Result = TestRunResult>,
-{
-    let context = context.map(Context::bytes);
-    let result = program.test_run(TestRunOptions {
-        data_in: Some(frame),
-        ctx_in: context.as_ref().map(<[u8; CONTEXT_SIZE]>::as_slice),
-        ..TestRunOptions::default()
-    })?;
-    Ok((result.return_value.cast_signed(), result.duration))
 }
 
 /// The programs on one side of an interface, by their names, however they were attached.

@@ -1,20 +1,118 @@
-//! What is said of many measurements.
+//! What several measurements of one thing say together.
 
-/// The middle of `values`, which must not be empty.
+use std::fmt;
+
+/// The median of some values, and the quartiles below and above it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Spread {
+    /// The first quartile.
+    pub low: f64,
+    /// The median.
+    pub median: f64,
+    /// The third quartile.
+    pub high: f64,
+}
+
+impl Spread {
+    /// Of these values, if there are any.
+    #[must_use]
+    pub fn of(values: &[f64]) -> Option<Self> {
+        Some(Self {
+            low: quantile(values, 0.25)?,
+            median: median(values)?,
+            high: quantile(values, 0.75)?,
+        })
+    }
+
+    /// The same in units of `unit`.
+    #[must_use]
+    pub fn per(self, unit: f64) -> Self {
+        Self {
+            low: self.low / unit,
+            median: self.median / unit,
+            high: self.high / unit,
+        }
+    }
+}
+
+/// `1.50 (1.40..1.60)`, with as many digits as are asked for.
+impl fmt::Display for Spread {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let digits = formatter.precision().unwrap_or(2);
+        let Self { low, median, high } = self;
+        write!(
+            formatter,
+            "{median:.digits$} ({low:.digits$}..{high:.digits$})"
+        )
+    }
+}
+
+/// The middle one of these values, if there are any.
 #[must_use]
-pub fn median(values: &[f64]) -> f64 {
+pub fn median(values: &[f64]) -> Option<f64> {
     quantile(values, 0.5)
 }
 
-/// The value below which `part` of `values` is, from 0 to 1. There must be some.
+/// The value below which there is this part of the values, from 0 for the least of them to 1 for the
+/// greatest; between two values, in proportion.
 #[must_use]
-#[allow(
-    clippy::cast_precision_loss,
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss
-)] // few
-pub fn quantile(values: &[f64], part: f64) -> f64 {
+pub fn quantile(values: &[f64], part: f64) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
-    sorted[((sorted.len() - 1) as f64 * part).round() as usize]
+    quantile_of_sorted(&sorted, part)
+}
+
+/// As [`quantile`], of values in ascending order.
+#[must_use]
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "far fewer than 2^52, and none negative"
+)]
+pub fn quantile_of_sorted(sorted: &[f64], part: f64) -> Option<f64> {
+    let last = sorted.len().checked_sub(1)?;
+    let place = last as f64 * part.clamp(0.0, 1.0);
+    let (below, above) = (
+        sorted[place.floor() as usize],
+        sorted[place.ceil() as usize],
+    );
+    Some(below + (above - below) * place.fract())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quartiles_are_of_the_values_whatever_their_order() {
+        let spread = Spread::of(&[5.0, 1.0, 4.0, 2.0, 3.0]);
+        let expected = Spread {
+            low: 2.0,
+            median: 3.0,
+            high: 4.0,
+        };
+        assert_eq!(spread, Some(expected));
+        assert_eq!(median(&[4.0, 1.0, 2.0, 3.0]), Some(2.5));
+        assert_eq!(quantile(&[5.0, 1.0, 4.0], 0.0), Some(1.0));
+        assert_eq!(quantile(&[5.0, 1.0, 4.0], 1.0), Some(5.0));
+    }
+
+    #[test]
+    fn one_value_is_all_its_quartiles_and_none_has_none() {
+        let one = Spread::of(&[7.0]).expect("one value");
+        assert_eq!((one.low, one.median, one.high), (7.0, 7.0, 7.0));
+        assert_eq!(Spread::of(&[]), None);
+        assert_eq!(median(&[]), None);
+    }
+
+    #[test]
+    fn a_spread_is_written_with_the_digits_and_the_unit_asked_for() {
+        let spread = Spread {
+            low: 1.4e9,
+            median: 1.5e9,
+            high: 1.625e9,
+        };
+        assert_eq!(format!("{:.2}", spread.per(1e9)), "1.50 (1.40..1.62)");
+    }
 }

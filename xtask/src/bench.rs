@@ -23,7 +23,7 @@ pub(crate) enum Bench {
 
     /// How long each program takes for a packet, by path, beside the least that it could take
     Packet {
-        /// How often each path is timed; 40 unless said otherwise
+        /// How often each path is timed; 20 unless said otherwise
         rounds: Option<u32>,
         /// Write the ratios to the file that later ones are compared with
         #[arg(long)]

@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result};
 use clap::Parser;
 use dataplane_tests::{
     machine, require_root,
-    statistics::{median, quantile},
+    statistics::{Spread, median},
 };
 use nix::{
     sched::{CpuSet, sched_getcpu, sched_setaffinity},
@@ -35,7 +35,7 @@ const FLOORS: f64 = 1.3;
 #[derive(Parser)]
 struct Arguments {
     /// How often the packets of each path are timed
-    #[arg(long, default_value_t = 40)]
+    #[arg(long, default_value_t = 20)]
     rounds: u32,
     /// Write the ratios to the file that later ones are compared with
     #[arg(long)]
@@ -53,35 +53,26 @@ fn main() -> Result<()> {
     let arguments = Arguments::parse();
     stay_on_this_processor()?;
     let mut world = World::new()?;
-    let ns = world.node().ns().clone();
     let paths = paths::all(&mut world)?;
     let mut bench = Bench::new(world)?;
-    let mut times = vec![Vec::new(); paths.len()];
-    // Programs find interfaces in the namespace of whoever runs them.
-    ns.run(|| {
-        for path in &paths {
-            bench.walk(path)?;
-        }
-        for round in 1..=arguments.rounds {
-            eprint!("\rround {round} of {}", arguments.rounds);
-            for (path, times) in paths.iter().zip(&mut times) {
-                times.push(bench.round(path)?);
-            }
-        }
-        eprintln!();
-        Ok(())
-    })?;
-    let rows: Vec<_> = paths
+    let mut times = Vec::new();
+    for path in &paths {
+        eprintln!("{} ...", path.name());
+        let mut track = bench.track(path)?;
+        let rounds = (0..arguments.rounds).map(|_| bench.round(&mut track));
+        times.push(rounds.collect::<Result<Vec<_>>>()?);
+    }
+    let rows = paths
         .iter()
         .zip(&times)
-        .map(|(path, times)| Row::of(path, times))
-        .collect();
+        .map(|(path, times)| Row::of(path, times).context("there were no rounds"))
+        .collect::<Result<Vec<_>>>()?;
     let references: Vec<_> = times
         .iter()
         .flatten()
         .map(|times| times.reference)
         .collect();
-    let reference = median(&references);
+    let reference = median(&references).context("there are no paths")?;
     if arguments.commit {
         let ratio = |row: &Row| (row.name.clone(), rounded(row.to_reference));
         Committed {
@@ -126,31 +117,24 @@ fn stay_on_this_processor() -> Result<()> {
 /// What was found of a path: medians of the rounds.
 struct Row {
     name: String,
-    /// Nanoseconds, with the quartiles.
-    quartiles: [f64; 3],
+    /// Nanoseconds.
+    ns: Spread,
     floor: Option<f64>,
     to_floor: Option<f64>,
     to_reference: f64,
 }
 
 impl Row {
-    fn of(path: &Path, times: &[Times]) -> Self {
-        let collect = |of: fn(&Times) -> Option<f64>| {
-            let values: Vec<_> = times.iter().filter_map(of).collect();
-            (!values.is_empty()).then(|| median(&values))
-        };
-        let ours: Vec<_> = times.iter().map(|times| times.ours).collect();
-        let ratios: Vec<_> = times
-            .iter()
-            .map(|times| times.ours / times.reference)
-            .collect();
-        Self {
+    fn of(path: &Path, times: &[Times]) -> Option<Self> {
+        let collect =
+            |of: fn(&Times) -> Option<f64>| -> Vec<_> { times.iter().filter_map(of).collect() };
+        Some(Self {
             name: path.name(),
-            quartiles: [0.25, 0.5, 0.75].map(|part| quantile(&ours, part)),
-            floor: collect(|times| times.floor),
-            to_floor: collect(|times| Some(times.ours / times.floor?)),
-            to_reference: median(&ratios),
-        }
+            ns: Spread::of(&collect(|times| Some(times.ours)))?,
+            floor: median(&collect(|times| times.floor)),
+            to_floor: median(&collect(|times| Some(times.ours / times.floor?))),
+            to_reference: median(&collect(|times| Some(times.ours / times.reference)))?,
+        })
     }
 
     /// How it compares with what was committed, if that was.
@@ -159,11 +143,10 @@ impl Row {
     }
 
     fn json(&self, committed: &BTreeMap<String, f64>) -> Value {
-        let [lower, ns, upper] = self.quartiles;
         json!({
             "path": self.name,
-            "ns": ns,
-            "quartiles": [lower, upper],
+            "ns": self.ns.median,
+            "quartiles": [self.ns.low, self.ns.high],
             "floor": self.floor,
             "toFloor": self.to_floor,
             "toReference": self.to_reference,
@@ -179,12 +162,11 @@ fn print_paths(rows: &[Row], committed: &BTreeMap<String, f64>) {
         "PATH", "NS (QUARTILES)", "FLOOR NS", "x FLOOR", "x REFERENCE", "COMMITTED", "CHANGE"
     );
     for row in rows {
-        let [lower, ns, upper] = row.quartiles;
         let change = row.to_committed(committed);
         println!(
             "{:<44} {:>18} {:>9} {:>8} {:>11.2} {:>10} {:>8} {}",
             row.name,
-            format!("{ns:.0} ({lower:.0}..{upper:.0})"),
+            format!("{:.0}", row.ns),
             shown(row.floor, 0),
             shown(row.to_floor, 2),
             row.to_reference,
@@ -217,15 +199,15 @@ fn print_tunnels(rows: &[Row]) {
     for vxlan in rows.iter().filter(|row| row.name.contains("VXLAN out")) {
         let name = vxlan.name.replace("VXLAN", "IPIP");
         if let Some(ipip) = rows.iter().find(|row| row.name == name) {
-            let ratio = vxlan.quartiles[1] / ipip.quartiles[1];
+            let ratio = vxlan.ns.median / ipip.ns.median;
             println!("{:<44} {ratio:.2} times IPIP out", vxlan.name);
         }
     }
     println!();
 }
 
-/// How large programs are. How many instructions a packet has executed nobody counts: the kernel does
-/// not, and processors do only for who runs on them without a hypervisor between, or with its leave.
+/// How large programs are, and what the verifier had to look at. How many instructions a packet takes is
+/// not known: the kernel counts none, and the processor's counters are hidden from virtual machines.
 fn print_programs(bench: &mut Bench) -> Result<()> {
     println!(
         "{:<16} {:>22} {:>18} {:>12}",

@@ -7,10 +7,7 @@ use dataplane_common::{
     abi::{Asker, FlowKey, Hook},
     reason::Reason,
 };
-use dataplane_tests::{
-    Ip, Mac, Mode, frames,
-    programs::{Context, REDIRECTED, TO_STACK, XDP_PASSED},
-};
+use dataplane_tests::{Ip, Mac, Mode, frames};
 use etherparse::TcpHeader;
 use fastrand::Rng;
 
@@ -23,6 +20,8 @@ const PACKETS: usize = 256;
 const VNI: u32 = 4096;
 /// The port of every server.
 const SERVER: u16 = 5201;
+/// A router on the node's subnet.
+const ROUTER: Mac = Mac([0x02, 0, 192, 168, 1, 1]);
 /// Outside the cluster.
 const OUTSIDE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 5);
 
@@ -31,14 +30,15 @@ pub(crate) struct Path {
     pub(crate) hook: Hook,
     /// Which way it is.
     pub(crate) way: String,
-    /// What the kernel says of its packets; nothing to XDP.
-    pub(crate) context: Option<Context>,
+    /// What is sent: by the first pod, or on the wire.
     pub(crate) frames: Vec<Vec<u8>>,
+    pub(crate) from: From,
     /// The program that does the least there is to do.
     pub(crate) floor: Option<&'static str>,
-    /// What its packets are counted as, and the verdict.
+    /// How pods of the other end are reached; on this node, if not at all.
+    pub(crate) mode: Option<Mode>,
+    /// What its packets are counted as.
     pub(crate) counted: Reason,
-    pub(crate) action: i32,
     /// Whether only established flows are carried, as these are.
     pub(crate) is_established: bool,
 }
@@ -48,6 +48,13 @@ impl Path {
     pub(crate) fn name(&self) -> String {
         format!("{} {}", self.hook.name(), self.way)
     }
+}
+
+/// Who sends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum From {
+    Pod,
+    Wire,
 }
 
 /// All paths. Their flows are then established.
@@ -65,24 +72,26 @@ pub(crate) fn all(world: &mut World) -> Result<Vec<Path>> {
                     .map(|packet| (way.frame)(world, packet, &packet.bytes(protocol)));
                 paths.push(Path {
                     hook: way.hook,
-                    way: match is_established {
-                        false => format!("{}, {}", way.name, protocol.name()),
-                        true => format!("{}, {}, established", way.name, protocol.name()),
-                    },
-                    context: context(world, way.hook)?,
+                    way: format!(
+                        "{}, {}{}",
+                        way.name,
+                        protocol.name(),
+                        if is_established { ", established" } else { "" }
+                    ),
                     frames: frames.collect(),
-                    floor: Some(way.floor),
-                    counted: way.counted,
-                    action: match way.hook {
-                        Hook::XdpUplink => XDP_PASSED,
-                        _ => REDIRECTED,
+                    from: match way.hook {
+                        Hook::FromWorkload => From::Pod,
+                        _ => From::Wire,
                     },
+                    floor: Some(way.floor),
+                    mode: way.mode,
+                    counted: way.counted,
                     is_established,
                 });
             }
         }
     }
-    paths.extend(others(world)?);
+    paths.extend(others(world));
     paths.sort_by_key(|path| path.hook);
     Ok(paths)
 }
@@ -167,67 +176,70 @@ fn ways() -> [Way; 9] {
     ]
 }
 
-/// What is not carried between pods.
-fn others(world: &World) -> Result<Vec<Path>> {
+/// What is not carried between pods, or not looked into.
+fn others(world: &World) -> Vec<Path> {
     let pod = world.pod("p0");
     let question = frames::arp_gateway_request(pod.mac(), pod.address());
-    let leaving = Packet {
+    let to_outside = Packet {
         source: pod.address(),
         destination: OUTSIDE,
         port: 40000,
         block: None,
     };
-    let outside = from_pod(world, &leaving, &leaving.bytes(Protocol::Udp));
-    let path = |hook, way: &str, frame: &Vec<u8>, counted| -> Result<Path> {
-        Ok(Path {
-            hook,
-            way: way.to_owned(),
-            context: context(world, hook)?,
-            frames: vec![frame.clone(); PACKETS],
-            floor: None,
-            counted,
-            action: TO_STACK,
-            is_established: false,
-        })
+    let to_outside = from_pod(world, &to_outside, &to_outside.bytes(Protocol::Udp));
+    let from_outside = Ip::new(OUTSIDE, pod.address()).udp(SERVER, 40000, &[0; 18]);
+    let from_outside = frames::ethernet(ROUTER, world.node().mac(), &from_outside);
+    let path = |hook, way: &str, frame: &Vec<u8>, from, counted| Path {
+        hook,
+        way: way.to_owned(),
+        frames: vec![frame.clone(); PACKETS],
+        from,
+        floor: None,
+        mode: None,
+        counted,
+        is_established: false,
     };
-    let arp = path(
-        Hook::FromWorkload,
-        "proxy ARP",
-        &question,
-        Reason::ArpAnswered,
-    )?;
-    Ok(vec![
+    let way = &ways()[1];
+    let carried = packets(world, way, Protocol::Udp);
+    let carried = carried
+        .iter()
+        .map(|packet| (way.frame)(world, packet, &packet.bytes(Protocol::Udp)));
+    vec![
         Path {
             floor: Some("floor_arp"),
-            action: REDIRECTED,
-            ..arp
+            ..path(
+                Hook::FromWorkload,
+                "proxy ARP",
+                &question,
+                From::Pod,
+                Reason::ArpAnswered,
+            )
         },
         path(
             Hook::FromWorkload,
             "no route, UDP",
-            &outside,
+            &to_outside,
+            From::Pod,
             Reason::NoRoute,
-        )?,
+        ),
         path(
             Hook::ToWorkload,
             "unmarked, UDP",
-            &outside,
+            &from_outside,
+            From::Wire,
             Reason::Unmarked,
-        )?,
-        path(Hook::ToUplink, "unmarked, UDP", &outside, Reason::Unmarked)?,
-    ])
-}
-
-fn context(world: &World, hook: Hook) -> Result<Option<Context>> {
-    let interface = match hook {
-        Hook::XdpUplink => return Ok(None),
-        Hook::FromWorkload | Hook::ToWorkload => world.pod("p0").host_ifname(),
-        _ => "eth0",
-    };
-    Ok(Some(Context {
-        ifindex: world.index(interface)?,
-        ..Context::default()
-    }))
+        ),
+        Path {
+            frames: carried.collect(),
+            ..path(
+                Hook::ToUplink,
+                "unmarked, UDP",
+                &to_outside,
+                From::Pod,
+                Reason::Unmarked,
+            )
+        },
+    ]
 }
 
 /// A packet between pods.

@@ -5,10 +5,9 @@ use std::{fmt::Write as _, net::Ipv4Addr};
 use anyhow::{Result, ensure};
 use aya::maps::Map;
 use dataplane_common::abi::{Config, FLOW_WORDS, FlowKey, GENERATIONS, flags, maps};
-use dataplane_tests::{Agent, Lab, Mode, Node, Pod};
+use dataplane_tests::{Agent, Lab, Mac, Mode, Node, PacketSocket, Pod, beside_netfilter};
 use dataplane_user::dataplane::{BpfArray, BpfHash, Pins, RouteMap, Table as _, now};
 use ipnet::Ipv4Net;
-use nix::net::if_::if_nametoindex;
 
 /// Routes in the table: blocks of /26 in three pools, and the node's own.
 pub(crate) const ROUTES: usize = 3 * BLOCKS as usize + 1;
@@ -69,12 +68,15 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new() -> Result<Self> {
-        let lab = Lab::flat(1, 2)?;
+        let lab = Lab::flat(2, 2)?;
         let node = lab.node("node-0");
         node.ns().exec("ip route add 192.168.0.0/16 dev eth0")?;
-        let agent = Agent::start(node, &node.agent_config(), &cluster(node))?;
+        // With this, the programs that learn are attached as well.
+        let config = beside_netfilter(&node.agent_config());
+        let agent = Agent::start(node, &config, &cluster(node))?;
         node.wait_resolved()?;
         drop(agent);
+        be_mute(node)?;
         let pins = Pins::new(node.pins());
         let routes = RouteMap::read_routes(&pins)?.entries()?.len();
         ensure!(routes >= ROUTES, "there are {routes} routes");
@@ -99,9 +101,9 @@ impl World {
         self.node().pod(name)
     }
 
-    /// The index of one of the node's interfaces.
-    pub(crate) fn index(&self, ifname: &str) -> Result<u32> {
-        self.node().ns().run(|| Ok(if_nametoindex(ifname)?))
+    /// What brings packets to the node from the wire.
+    pub(crate) fn wire(&self) -> Result<PacketSocket> {
+        PacketSocket::open(self.lab.node("node-1").ns(), "eth0")
     }
 
     /// Whether only established flows are carried.
@@ -125,6 +127,33 @@ impl World {
         }
         self.flows.insert(&flow, &words)
     }
+}
+
+/// Has nobody answer, and nobody wait for an answer: what arrives is what was sent.
+fn be_mute(node: &Node) -> Result<()> {
+    let mut neighbours = String::new();
+    for pod in node.pods() {
+        pod.ns().exec("ip address flush dev eth0")?;
+        let (address, mac, device) = (pod.address(), pod.mac(), pod.host_ifname());
+        let _ = writeln!(
+            neighbours,
+            "neigh replace {address} lladdr {mac} dev {device} nud permanent"
+        );
+    }
+    for address in (0..PEERS).map(peer_address) {
+        let mac = Mac::of(address, 0);
+        let _ = writeln!(
+            neighbours,
+            "neigh replace {address} lladdr {mac} dev eth0 nud permanent"
+        );
+    }
+    let batch = node
+        .ns()
+        .command("ip")
+        .args(["-batch", "-"])
+        .input(&neighbours)?;
+    batch.run()?;
+    Ok(())
 }
 
 /// The cluster file.

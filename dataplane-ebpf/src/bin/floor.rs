@@ -72,7 +72,8 @@ pub fn floor_local(ctx: TcContext) -> i32 {
     deliver_from(&ctx, 0)
 }
 
-/// TC ingress of a pod's veth: to the other node as it is.
+/// TC ingress of a pod's veth: to the other node as it is. With `bpf_redirect_neigh`, which is one call
+/// more for the kernel, packets took as long from socket to socket as one could tell, and no less.
 #[classifier]
 pub fn floor_none_out(ctx: TcContext) -> i32 {
     if !is(&ctx, ETHERTYPE_IPV4) {

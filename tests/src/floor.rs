@@ -160,6 +160,7 @@ impl FloorObject {
         let (uplink, workload) = (index("eth0")?, index(pod.host_ifname())?);
         let gateway: Addr = GATEWAY.octets();
         let inner = padded::<16>(&frames::ethernet(Mac::CALICO, pod.mac(), &[]));
+        let opened = padded::<16>(&frames::ethernet(Mac::ZERO, node.mac(), &[]));
         let answer = padded::<48>(&frames::arp_reply(
             Mac::CALICO,
             gateway.into(),
@@ -175,6 +176,7 @@ impl FloorObject {
             .override_global("OUTER", &headers.0, true)
             .override_global("OUTER_SUM", &headers.sum(), true)
             .override_global("INNER", &inner, true)
+            .override_global("OPENED", &opened, true)
             .override_global("ANSWER", &answer, true)
             .load(&object)
             .context("load the floor's object")?;

@@ -4,9 +4,11 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use aya::programs::{TcAttachType, XdpMode, links::LinkOrder};
 use dataplane_tests::{
-    Lab, Mode, Node, PacketSocket, PingOptions, Pod, floor::Floor, ping, require_root,
-    tcp_arrives_intact,
+    Lab, Mode, Node, PacketSocket, PingOptions, Pod,
+    floor::{Floor, FloorObject, Headers},
+    ping, require_root, tcp_arrives_intact,
 };
 use etherparse::{EtherType, Ipv4HeaderSlice, UdpHeaderSlice};
 use serde_json::Value;
@@ -30,6 +32,33 @@ fn between_nodes() -> Result<()> {
         assert_headers(&wire, mode)?;
         drop(floor);
         assert_carries_nothing(pods)?;
+    }
+    Ok(())
+}
+
+/// Tunnels are opened by XDP, in front of the program that delivers what is in none.
+#[test]
+#[ignore = "needs root and BPF: cargo xtask test"]
+fn by_xdp() -> Result<()> {
+    require_root();
+    for (mode, program) in [
+        (Mode::Ipip, "floor_ipip_open"),
+        (Mode::Vxlan, "floor_vxlan_open"),
+    ] {
+        let lab = Lab::flat(2, 1)?;
+        let (here, there) = (lab.node("node-0"), lab.node("node-1"));
+        let (client, server) = (here.pod("p0"), there.pod("p0"));
+        let _floor = Floor::attach(&lab, mode)?;
+        let mut object = FloorObject::load(there, &Headers::NONE, server)?;
+        let uplink = ("eth0", TcAttachType::Ingress);
+        let _link = object.attach(there, "floor_none_in", uplink, LinkOrder::first())?;
+        let xdp = object.xdp(program)?;
+        there
+            .ns()
+            .run(|| Ok(xdp.attach("eth0", XdpMode::Driver)?))?;
+        let report = ping(client.ns(), server.address(), &PingOptions::default())?;
+        assert!(report.is_lossless(), "{mode}: {report:?}");
+        tcp_arrives_intact(client.ns(), server.address(), server.ns(), BYTES)?;
     }
     Ok(())
 }

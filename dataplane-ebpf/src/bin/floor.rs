@@ -47,6 +47,9 @@ static OUTER_SUM: Global<u32> = Global::new(0);
 /// The Ethernet header of what is delivered.
 #[unsafe(no_mangle)]
 static INNER: Global<[u64; 2]> = Global::new([0; 2]);
+/// The Ethernet header of what XDP leaves to the uplink.
+#[unsafe(no_mangle)]
+static OPENED: Global<[u64; 2]> = Global::new([0; 2]);
 /// The whole answer to an ARP request.
 #[unsafe(no_mangle)]
 static ANSWER: Global<[u64; 6]> = Global::new([0; 6]);
@@ -293,7 +296,7 @@ fn open(ctx: &XdpContext, overhead: u32) -> u32 {
     let Some(frame) = xdp_start(ctx) else {
         return xdp_action::XDP_ABORTED;
     };
-    let [first, second] = INNER.load();
+    let [first, second] = OPENED.load();
     address(frame, first, second);
     store_2::<12>(frame, (second >> 32) as u16);
     xdp_action::XDP_PASS

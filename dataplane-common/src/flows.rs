@@ -6,7 +6,9 @@
 use core::ops::Deref;
 
 use crate::{
-    abi::{Direction, Flow, FlowKey, WAY_IN, WAY_OUT},
+    abi::{
+        ARRIVAL_IPIP, ARRIVAL_TAKEN_OUT, ARRIVAL_VXLAN, Direction, Flow, FlowKey, WAY_IN, WAY_OUT,
+    },
     reason::Reason,
     tuple::Tuple,
 };
@@ -108,7 +110,8 @@ impl Standing {
 }
 
 /// How the flow of `tuple` stands, whose packets come from `from` ([`Direction::from`] without a way),
-/// if the stack sees it anew after `reverify` ticks. A packet whose way is known is counted.
+/// if the stack sees it anew after `reverify` ticks. A packet whose way is known is counted; but if XDP
+/// has taken it out of a tunnel, there.
 #[inline(always)]
 pub fn standing<T: FlowTable>(table: &T, tuple: Tuple, from: u64, reverify: u32) -> Standing {
     let generation = table.generation();
@@ -134,13 +137,25 @@ pub fn standing<T: FlowTable>(table: &T, tuple: Tuple, from: u64, reverify: u32)
     let way = match there.from.get(generation) {
         Some(known) if known == from | WAY_IN => Standing::IN,
         Some(known) if known == from | WAY_OUT => Standing::OUT,
+        Some(known) if from == ARRIVAL_TAKEN_OUT && is_out_of_tunnel_and_in(known) => Standing::IN,
         _ => return established,
     };
     let Some(to) = there.to.get(generation) else {
         return established;
     };
-    there.packets.increase();
+    if from != ARRIVAL_TAKEN_OUT {
+        there.packets.increase();
+    }
     Standing(established.0 | way | (to - 1) << Standing::NUMBER)
+}
+
+/// Whether packets that come so, in a tunnel, go to a pod on this node.
+#[inline(always)]
+const fn is_out_of_tunnel_and_in(known: u64) -> bool {
+    const ARRIVALS: u64 = 0xff << 40;
+    const WAYS: u64 = WAY_IN | WAY_OUT;
+    let arrival = known & ARRIVALS;
+    known & WAYS == WAY_IN && (arrival == ARRIVAL_IPIP || arrival == ARRIVAL_VXLAN)
 }
 
 /// For the next packet of the flow that comes from there: its way, and the number of what it goes `to`

@@ -86,7 +86,8 @@ pub const ARRIVAL_DIRECT: u64 = 2 << 40;
 pub const ARRIVAL_IPIP: u64 = 3 << 40;
 /// From an uplink, in VXLAN.
 pub const ARRIVAL_VXLAN: u64 = 4 << 40;
-/// From an uplink, where `xdp_uplink` has judged it and taken it out of a tunnel.
+/// From an uplink, where `xdp_uplink` has judged it and taken it out of a tunnel: only asked for, since
+/// it remembers the tunnel.
 pub const ARRIVAL_TAKEN_OUT: u64 = 5 << 40;
 
 /// To a next hop.

@@ -130,15 +130,23 @@ impl Watch {
             return verdict;
         }
         if self.standing.is_established() {
-            if self.standing.way_in().is_none() {
-                self.remember(tables, WAY_IN, endpoint.number);
-            }
+            self.note_in(tables, endpoint);
             return verdict;
         }
         self.left(tables, config, &verdict)
     }
 
-    /// The same, of one that would be sent to another node. In a function of its own, since LLVM would
+    /// Notes that packets from there go to the pod on this node that is `endpoint`, if they may be
+    /// carried and that is not known. What XDP has taken out of its tunnel it has noted itself.
+    #[inline(always)]
+    pub(super) fn note_in<T: Tables>(&self, tables: &T, endpoint: &Endpoint) {
+        let is_known = self.standing.way_in().is_some() || self.from.0 == ARRIVAL_TAKEN_OUT;
+        if self.standing.is_established() && !is_known {
+            self.remember(tables, WAY_IN, endpoint.number);
+        }
+    }
+
+    /// As [`Self::judge_in`], of one that would be sent to another node. In a function of its own, since LLVM would
     /// look for the next hop's number in a pod's entry before it knows which of both it has.
     #[inline(always)]
     pub(super) fn judge_out<'t, T: Tables>(

@@ -61,6 +61,14 @@ impl<'t> Opened<'t> {
         )?;
         Ok(self.watch.judge_in(tables, config, verdict))
     }
+
+    /// Has its flow remember that it goes to that pod, if it may be carried.
+    #[inline(always)]
+    pub(super) fn note<T: Tables>(&self, tables: &T) {
+        if let Some(endpoint) = self.endpoint {
+            self.watch.note_in(tables, endpoint);
+        }
+    }
 }
 
 /// Where the inner IP header begins.

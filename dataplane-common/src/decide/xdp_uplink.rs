@@ -48,9 +48,9 @@ fn out_of_tunnel<P: Packet, T: Tables>(
     tunnel: Tunnel,
 ) -> Result<Decap, Reason> {
     let decap = opened.decap;
-    if config.carrier == 0
-        && let Verdict::Leave(reason, _) = opened.to_pod(packet, tables, config, tunnel)?
-    {
+    if config.carrier != 0 {
+        opened.note(tables);
+    } else if let Verdict::Leave(reason, _) = opened.to_pod(packet, tables, config, tunnel)? {
         return Err(reason);
     }
     Ok(decap)

@@ -2,13 +2,13 @@
 
 use dataplane_common::{
     decide::{self, Origin, TunnelKey, Verdict},
-    memory::{MemoryPacket, take_out},
+    memory::{MemoryPacket, MemoryTables, take_out},
     packet::Tunnel,
     reason::Reason,
     tuple::CUT_UP,
 };
 
-use super::talk::{ACK, ALL, Between, Kind, Leg, PERIOD, established, without_carrier};
+use super::talk::{ACK, ALL, Between, Kind, Leg, PERIOD, blind, established, without_carrier};
 use crate::{
     frames::{Ip, Tamper as _, Vxlan, frame_of},
     programs::Program,
@@ -250,8 +250,54 @@ fn xdp_takes_out_what_is_not_yet_verified_where_there_is_a_carrier() {
     }
 }
 
+/// XDP and traffic control both have it from the flow that the packet came in this tunnel of this
+/// peer's, and one of them counts it.
+#[test]
+fn what_xdp_takes_out_is_known_to_both_and_counted_once() {
+    for tunnel in TUNNELS {
+        for tables in [established(), without_carrier(established())] {
+            let legs = VXLAN.verified_legs(&Kind::Udp, &tables);
+            let back = Leg {
+                tunnel: Some(tunnel),
+                ..legs[1].clone()
+            };
+            let arrive = |tables: &MemoryTables| {
+                Program::Uplink
+                    .decide(&out_of_xdp(&back, tables), tables)
+                    .reason()
+            };
+            let delivered = match tunnel {
+                Tunnel::Ipip => Reason::ReceivedIpip,
+                Tunnel::Vxlan => Reason::ReceivedVxlan,
+            };
+            assert_eq!(arrive(&tables), delivered);
+            let blind = blind(&tables);
+            assert_eq!(arrive(&blind), delivered);
+            assert_eq!(arrive(&blind), delivered);
+            let flows = tables.flows();
+            let packets = flows.values().flat_map(|flow| &flow.directions);
+            assert_eq!(packets.map(|way| way.packets.get()).sum::<u64>(), 3);
+        }
+    }
+}
+
+/// What came plainly is not known by what came so of a flow.
+#[test]
+fn what_xdp_takes_out_is_not_known_by_what_came_in_no_tunnel() {
+    let tables = established();
+    let legs = Between::Nodes(Mode::Direct).verified_legs(&Kind::Udp, &tables);
+    for leg in &legs {
+        leg.is_carried(&tables);
+    }
+    let mut frame = legs[1].frame();
+    frame.taken_out_of = Some(Tunnel::Vxlan);
+    let blind = blind(&tables);
+    let verdict = Program::Uplink.decide(&frame, &blind);
+    assert_eq!(verdict, Verdict::Inject(None, Reason::ForHost, 0));
+}
+
 /// The frame, when XDP has taken it out.
-fn out_of_xdp(leg: &Leg, tables: &dataplane_common::memory::MemoryTables) -> MemoryPacket {
+fn out_of_xdp(leg: &Leg, tables: &MemoryTables) -> MemoryPacket {
     let mut frame = leg.frame();
     let found = decide::xdp_uplink(&frame, tables);
     assert_eq!(take_out(&mut frame, found).reason, Reason::TakenOut);

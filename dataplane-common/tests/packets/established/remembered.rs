@@ -8,7 +8,7 @@ use dataplane_common::{
     reason::Reason,
 };
 
-use super::talk::{ALL, Between, Kind, Leg, PERIOD, established, in_tunnel};
+use super::talk::{ALL, Between, Kind, Leg, PERIOD, blind, established, in_tunnel};
 use crate::{
     frames::Tamper as _,
     programs::Program,
@@ -23,23 +23,6 @@ fn carried(between: Between) -> (MemoryTables, [Leg; 2]) {
         leg.is_carried(&tables);
     }
     (tables, legs)
-}
-
-/// Without anything that could be asked but the next hops and the pods, by other addresses.
-fn blind(tables: &MemoryTables) -> MemoryTables {
-    let mut blind = tables.clone();
-    blind.peers.clear();
-    let next_hops = blind.routes.values().copied().collect::<Vec<_>>();
-    blind.routes = (0..)
-        .zip(next_hops)
-        .map(|(n, next_hop)| ((32, [172, 16, 0, n]), next_hop))
-        .collect();
-    let endpoints = blind.endpoints.values().copied().collect::<Vec<_>>();
-    blind.endpoints = (0..)
-        .zip(endpoints)
-        .map(|(n, endpoint)| ([172, 16, 1, n], endpoint))
-        .collect();
-    blind
 }
 
 #[test]

@@ -48,6 +48,23 @@ pub(super) fn without_carrier(mut tables: MemoryTables) -> MemoryTables {
     tables
 }
 
+/// Without anything that could be asked but the next hops and the pods, by other addresses.
+pub(super) fn blind(tables: &MemoryTables) -> MemoryTables {
+    let mut blind = tables.clone();
+    blind.peers.clear();
+    let next_hops = blind.routes.values().copied().collect::<Vec<_>>();
+    blind.routes = (0..)
+        .zip(next_hops)
+        .map(|(n, next_hop)| ((32, [172, 16, 0, n]), next_hop))
+        .collect();
+    let endpoints = blind.endpoints.values().copied().collect::<Vec<_>>();
+    blind.endpoints = (0..)
+        .zip(endpoints)
+        .map(|(n, endpoint)| ([172, 16, 1, n], endpoint))
+        .collect();
+    blind
+}
+
 /// What they say.
 #[derive(Clone, Debug)]
 pub(super) enum Kind {

@@ -16,25 +16,7 @@ pub fn ipv4(header: &Ipv4Hdr) -> [u8; 2] {
 #[inline(always)]
 #[must_use]
 pub fn ipv4_is_valid(header: &Ipv4Hdr) -> bool {
-    let [a, b, c, d] = header.src_addr;
-    let [e, f, g, h] = header.dst_addr;
-    let [length, id, frags, check] = [header.tot_len, header.id, header.frags, header.check];
-    // By words of 32 bits, whose halves add up to the same (RFC 1071 section 2 (C)).
-    let sum = words([header.vihl, header.tos, length[0], length[1]])
-        + words([id[0], id[1], frags[0], frags[1]])
-        + words([header.ttl, header.proto, check[0], check[1]])
-        + words([a, b, c, d])
-        + words([e, f, g, h]);
-    // Five of them are below 2^35, and so the upper half is below 8.
-    let sum = (sum & 0xffff_ffff) + (sum >> 32);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    sum == 0xffff
-}
-
-#[inline(always)]
-fn words(bytes: [u8; 4]) -> u64 {
-    u64::from(u32::from_ne_bytes(bytes))
+    fold(sum_without_check(header) + word(header.check)) == 0xffff
 }
 
 /// The checksum after one 16-bit word under it changed: RFC 1624, equation 3.

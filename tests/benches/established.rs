@@ -2,19 +2,16 @@
 //! Calico's VXLAN and kube-proxy's rules: by the kernel alone, by route alone (`all`), and of
 //! established flows, all in one run, in rounds that take turns.
 
-use std::{
-    collections::BTreeMap,
-    env, fs,
-    net::SocketAddrV4,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, env, fs, net::SocketAddrV4, time::Duration};
 
 use anyhow::{Context as _, Result};
 use aya::programs::loaded_programs;
 use dataplane_tests::{
     Agent, Counters, Lab, Network, Node, Pod, TcpOptions, machine,
     netfilter::KubeProxy,
-    require_root, tcp_throughput,
+    require_root,
+    statistics::{Spread, median},
+    tcp_throughput,
     web::{self, Load, WebServer},
 };
 
@@ -124,10 +121,8 @@ impl Scene {
                 times.extend(runs.each_since(&before, name));
             }
         }
-        let begun = Instant::now();
-        self.load(CONNECTIONS)?;
-        self.connections
-            .push(f64::from(CONNECTIONS.requests) / begun.elapsed().as_secs_f64());
+        let rate = self.load(CONNECTIONS)?;
+        self.connections.push(rate);
         Ok(())
     }
 
@@ -143,7 +138,8 @@ impl Scene {
         Ok(measured.bits_per_second)
     }
 
-    fn load(&self, load: Load) -> Result<()> {
+    /// Returns how many requests there were in a second.
+    fn load(&self, load: Load) -> Result<f64> {
         let (client, server) = self.pods();
         load.put(client.ns(), SocketAddrV4::new(server.address(), web::PORT))
     }
@@ -228,7 +224,8 @@ fn print(scenes: &[Scene; 3]) {
             spread(established, 1.0, 0)
         );
     }
-    let ratio = |of: &[f64], to: &[f64]| median(of) / median(to);
+    let middle = |of: &[f64]| median(of).unwrap_or(f64::NAN);
+    let ratio = |of: &[f64], to: &[f64]| middle(of) / middle(to);
     println!(
         "\nestablished to all: stream {:.3}, from_workload {:.3}, from_uplink {:.3}, connections {:.3}\n\
          established to the kernel: stream {:.3}, connections {:.3}",
@@ -243,24 +240,6 @@ fn print(scenes: &[Scene; 3]) {
 
 /// The median, and how far the quartiles are apart.
 fn spread(values: &[f64], unit: f64, digits: usize) -> String {
-    if values.is_empty() {
-        return "-".to_owned();
-    }
-    let [low, middle, high] = [0.25, 0.5, 0.75].map(|part| quantile(values, part) / unit);
-    format!("{middle:.digits$} ({low:.digits$}..{high:.digits$})")
-}
-
-fn median(values: &[f64]) -> f64 {
-    quantile(values, 0.5)
-}
-
-#[allow(
-    clippy::cast_precision_loss,
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss
-)] // few
-fn quantile(values: &[f64], part: f64) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted[((sorted.len() - 1) as f64 * part).round() as usize]
+    let in_words = |spread: Spread| format!("{:.digits$}", spread.per(unit));
+    Spread::of(values).map_or("-".to_owned(), in_words)
 }

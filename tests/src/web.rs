@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
+use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -34,29 +35,38 @@ impl WebServer {
     /// and whose address the question came from.
     pub fn start(node: &Node, pod: &Pod) -> Result<Self> {
         let name = format!("{}/{}", node.name(), pod.name());
-        let dir = node.dir().join(format!("nginx-{}", pod.name()));
+        Self::start_as(node, pod.ns(), &name, pod.name())
+    }
+
+    /// As [`WebServer::start`], on the node itself.
+    pub fn start_on_host(node: &Node) -> Result<Self> {
+        Self::start_as(node, node.ns(), node.name(), "host")
+    }
+
+    fn start_as(node: &Node, ns: &NetNs, name: &str, word: &str) -> Result<Self> {
+        let process_name = format!("nginx-{word}");
+        let dir = node.dir().join(&process_name);
         fs::create_dir(&dir).with_context(|| format!("create {}", dir.display()))?;
         let config = dir.join("nginx.conf");
-        fs::write(&config, configuration(&name))
+        fs::write(&config, configuration(name))
             .with_context(|| format!("write {}", config.display()))?;
-        let command = pod.ns().command("nginx").args(["-e", "stderr"]);
+        let command = ns.command("nginx").args(["-e", "stderr"]);
         let command = command.arg("-p").arg(&dir).arg("-c").arg(&config);
-        let mut process = node.start(&format!("nginx-{}", pod.name()), command)?;
-        let ns = pod.ns().clone();
+        let mut process = node.start(&process_name, command)?;
         eventually(&format!("nginx of {name} answers"), || {
             if let Some(status) = process.exit_status()? {
                 anyhow::bail!("nginx of {name} ended ({status}): {}", process.log()?);
             }
-            Ok(http::ask(&ns, "GET", &format!("127.0.0.1:{PORT}"), "/")?.is_some())
+            Ok(http::ask(ns, "GET", &format!("127.0.0.1:{PORT}"), "/")?.is_some())
         })?;
         Ok(Self {
-            name,
-            ns,
+            name: name.to_owned(),
+            ns: ns.clone(),
             _process: process,
         })
     }
 
-    /// Its node and its pod: `node-0/p1`.
+    /// Its node and its pod, `node-0/p1`, or the node alone.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
@@ -170,8 +180,9 @@ pub struct Load {
 }
 
 impl Load {
-    /// Puts it upon the server at `to`, and fails unless every request was answered.
-    pub fn put(self, ns: &NetNs, to: SocketAddrV4) -> Result<()> {
+    /// Puts it upon the server at `to`, and fails unless every request was answered. Returns how many
+    /// were in a second.
+    pub fn put(self, ns: &NetNs, to: SocketAddrV4) -> Result<f64> {
         let command = ns
             .command("ab")
             .args(["-q", "-n", &self.requests.to_string()])
@@ -181,17 +192,20 @@ impl Load {
         let mut client = Background::start_unnamed(command)?;
         let status = client.wait(LOAD_PATIENCE)?;
         let report = client.log()?;
-        let number = |name: &str| {
-            let line = report.lines().find_map(|line| line.strip_prefix(name))?;
-            line.split_whitespace().next()?.parse::<u32>().ok()
-        };
         ensure!(
             status.success()
-                && number("Complete requests:") == Some(self.requests)
-                && number("Failed requests:") == Some(0)
-                && number("Non-2xx responses:").is_none(),
+                && number(&report, "Complete requests:") == Some(self.requests)
+                && number(&report, "Failed requests:") == Some(0)
+                && number::<u32>(&report, "Non-2xx responses:").is_none(),
             "ab ({status}): {report}"
         );
-        Ok(())
+        number(&report, "Requests per second:")
+            .with_context(|| format!("ab counts no requests: {report}"))
     }
+}
+
+/// The number that ab reports by this name.
+fn number<T: FromStr>(report: &str, name: &str) -> Option<T> {
+    let line = report.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_whitespace().next()?.parse().ok()
 }

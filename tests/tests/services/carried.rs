@@ -56,7 +56,7 @@ fn carried_where_nothing_is_translated(proxy: KubeProxy) -> Result<()> {
         let itself = SocketAddrV4::new(scene.far().address(), web::PORT);
         let what = || format!("{carrying:?}");
 
-        let asking = |target| walked(&scene, |client| LOAD.put(client.ns(), target));
+        let asking = |target| walked(&scene, |client| LOAD.put(client.ns(), target).map(drop));
 
         let [here, there] = asking(NEAR).with_context(what)?;
         assert_left(here, carrying);

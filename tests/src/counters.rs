@@ -62,6 +62,16 @@ impl Counters {
             .unwrap_or_default()
     }
 
+    /// What `hook` has counted, for whatever reason.
+    #[must_use]
+    pub fn at(&self, hook: &str) -> Count {
+        let counts = self.0.iter().filter(|((at, _), _)| at == hook);
+        counts.fold(Count::default(), |sum, (_, count)| Count {
+            packets: sum.packets + count.packets,
+            bytes: sum.bytes + count.bytes,
+        })
+    }
+
     /// How many packets of pods, and for pods, have not been seen by the stack.
     #[must_use]
     pub fn carried(&self) -> u64 {

@@ -44,6 +44,7 @@ mod no_carrier;
 pub mod offloads;
 mod pair;
 pub mod paths;
+mod processors;
 pub mod programs;
 mod sandbox;
 mod speakers;
@@ -69,12 +70,13 @@ pub use netns::NetNs;
 pub use networks::{Carriage, Network};
 pub use no_carrier::take_carrier;
 pub use pair::{Pair, Side};
+pub use processors::{busy, on_processor, two_processors};
 pub use speakers::{Daemon, Speaker};
 pub use traffic::{
     Arrival, DatagramOptions, DatagramReport, Dialogue, Exchange, ExchangeReport, Flow, FlowReport,
-    PingOptions, PingReport, Pinging, RoundTrip, Talk, TcpOptions, TcpThroughput, Transfer,
-    UdpOptions, UdpThroughput, datagrams_arrive_intact, iperf_server, ping, tcp_arrives_intact,
-    tcp_throughput, tcp_throughput_to, udp_throughput,
+    PingOptions, PingReport, Pinging, RoundTrip, Sink, Talk, TcpOptions, TcpThroughput, Transfer,
+    UdpOptions, UdpThroughput, datagrams_arrive_intact, flood, iperf_server, ping,
+    tcp_arrives_intact, tcp_throughput, tcp_throughput_to, transactions, udp_throughput,
 };
 pub use wait::{eventually, patient};
 pub use watch::{HookSide, Seen, Watch};

@@ -3,17 +3,20 @@
 mod datagrams;
 mod dialogue;
 mod exchange;
+mod flood;
 mod flow;
 mod iperf;
 mod pattern;
 mod ping;
 mod sockets;
 mod talk;
+mod transactions;
 mod transfer;
 
 pub use datagrams::{DatagramOptions, DatagramReport, datagrams_arrive_intact};
 pub use dialogue::Dialogue;
 pub use exchange::{Arrival, Exchange, ExchangeReport};
+pub use flood::{Sink, flood};
 pub use flow::{Flow, FlowReport};
 pub use iperf::{
     TcpOptions, TcpThroughput, UdpOptions, UdpThroughput, iperf_server, tcp_throughput,
@@ -21,4 +24,5 @@ pub use iperf::{
 };
 pub use ping::{PingOptions, PingReport, Pinging, RoundTrip, ping};
 pub use talk::Talk;
+pub use transactions::transactions;
 pub use transfer::{Transfer, tcp_arrives_intact};

@@ -53,6 +53,8 @@ pub struct PingReport {
     pub received: u32,
     /// Replies received again.
     pub duplicates: u32,
+    /// How long each reply took, in microseconds.
+    pub times: Vec<f64>,
     /// The round trip times, if there was a reply.
     pub round_trip: Option<RoundTrip>,
     /// The TTL that the last reply arrived with.
@@ -165,6 +167,8 @@ fn parse(log: &str) -> Result<(PingReport, Option<u16>)> {
         if line.contains(" bytes from ") {
             last_sequence = Some(parse_field(line, "icmp_seq=")?);
             report.reply_ttl = Some(parse_field(line, "ttl=")?);
+            let milliseconds: f64 = parse_field(line, "time=")?;
+            report.times.push(milliseconds * 1000.0);
         } else if line.contains(" packets transmitted, ") {
             parse_summary(line, &mut report)?;
         } else if let Some(times) = line.strip_prefix("rtt min/avg/max/mdev = ") {
@@ -251,6 +255,7 @@ rtt min/avg/max/mdev = 0.044/0.244/0.444/0.200 ms, pipe 2
                 max: 444.0
             })
         );
+        assert_eq!(report.times, [444.0, 44.0, 45.0]);
         assert_eq!(report.errors.len(), 2, "{:?}", report.errors);
         assert!(!report.is_lossless() && !report.is_silent());
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use dataplane_tests::{
-    Agent, Build, Exchange, ExchangeReport, Lab, Mode, Node, Transfer, require_root,
+    Agent, Build, Exchange, ExchangeReport, Lab, Mode, Node, Transfer, font, require_root,
 };
 use plotters::prelude::{
     ChartBuilder, Color as _, IntoDrawingArea as _, LineSeries, PathElement, RED, RGBColor,
@@ -211,6 +211,7 @@ fn plot(path: &Path, bins: &[Bin], events: &[Event]) -> Result<()> {
     const SIZE: (u32, u32) = (1000, 360);
     const HEIGHT: f64 = 260.0;
     let seconds = |index: usize| f64::from(u32::try_from(index).unwrap_or(0)) / 100.0;
+    font::register()?;
     let area = SVGBackend::new(path, SIZE).into_drawing_area();
     area.fill(&WHITE)?;
     let mut chart = ChartBuilder::on(&area)
@@ -238,7 +239,7 @@ fn plot(path: &Path, bins: &[Bin], events: &[Event]) -> Result<()> {
     let returned = bins.iter().enumerate();
     let returned = returned.map(|(index, bin)| (seconds(index), f64::from(bin.returned)));
     chart.draw_series(LineSeries::new(returned, BLUE))?;
-    let style: TextStyle = ("sans-serif", 12).into_font().color(&BLACK);
+    let style: TextStyle = (font::FONT, 12).into_font().color(&BLACK);
     let mut height = HEIGHT;
     for event in events {
         let at = event.at.as_secs_f64();
@@ -252,7 +253,7 @@ fn plot(path: &Path, bins: &[Bin], events: &[Event]) -> Result<()> {
     }
     let legend = [("came back", BLUE, 0.1), ("lost", RED, 0.8)];
     for (words, color, at) in legend {
-        let color = ("sans-serif", 13).into_font().color(&color);
+        let color = (font::FONT, 13).into_font().color(&color);
         chart.draw_series([Text::new(words, (at, 30.0), color)])?;
     }
     area.present().context("write the plot")?;

@@ -1,7 +1,7 @@
 //! Benchmarks: what is measured, not tested.
 
 use anyhow::{Result, ensure};
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use nix::unistd::geteuid;
 
 use crate::{
@@ -10,8 +10,34 @@ use crate::{
 };
 
 /// What to measure.
-#[derive(Clone, Subcommand)]
-pub(crate) enum Bench {
+#[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Bench {
+    #[command(flatten)]
+    suite: Suite,
+    #[command(subcommand)]
+    one: Option<One>,
+}
+
+/// How to measure every mode.
+#[derive(Args)]
+struct Suite {
+    /// How many rounds; 10 unless said otherwise, 2 of the quick ones
+    #[arg(long)]
+    rounds: Option<u32>,
+
+    /// Less, in shorter rounds: in all, under 3 minutes
+    #[arg(long)]
+    quick: bool,
+
+    /// Print JSON, with the values of every round
+    #[arg(long)]
+    json: bool,
+}
+
+/// A benchmark of its own.
+#[derive(Subcommand)]
+enum One {
     /// What acceleration beside netfilter costs and gains: streams, connections, a mixed load
     Established {
         /// How many rounds; 10 unless said otherwise
@@ -41,23 +67,36 @@ pub(crate) enum Bench {
     },
 }
 
-/// Builds everything optimized and runs a benchmark.
+/// Builds everything optimized and runs the suite, or another benchmark.
 pub(crate) fn bench(what: Bench) -> Result<()> {
     setup::ensure(setup::RUN)?;
     ensure!(
         geteuid().is_root(),
         "the benchmarks make network namespaces and load BPF programs: run them as root"
     );
-    match what {
-        Bench::Established { rounds } => established(rounds),
-        Bench::Outlives => outlives(),
-        Bench::Packet {
+    match what.one {
+        None => suite(&what.suite),
+        Some(One::Established { rounds }) => established(rounds),
+        Some(One::Outlives) => outlives(),
+        Some(One::Packet {
             rounds,
             commit,
             json,
-        } => packet(rounds, commit, json),
-        Bench::Routes { sizes } => routes(&sizes),
+        }) => packet(rounds, commit, json),
+        Some(One::Routes { sizes }) => routes(&sizes),
     }
+}
+
+fn suite(options: &Suite) -> Result<()> {
+    let built = build::build(Profile::Release)?;
+    let mut command = cargo::host("bench")?;
+    built
+        .tell(&mut command)
+        .args(["--package", "dataplane-tests", "--bench", "suite", "--"])
+        .args(options.rounds.map(|rounds| format!("--rounds={rounds}")))
+        .args(options.quick.then_some("--quick"))
+        .args(options.json.then_some("--json"));
+    process::run_instead(&mut command)
 }
 
 fn established(rounds: Option<u32>) -> Result<()> {

@@ -75,7 +75,7 @@ fn run(command: Command) -> Result<()> {
         Command::Pair { filters, kernels } => kernels::pair(&kernels, &filters),
         Command::Verify { kernels } => verify::verify(&kernels),
         Command::Cases => cases::cases(),
-        Command::Bench { what } => bench::bench(what),
+        Command::Bench(what) => bench::bench(what),
         Command::Lint => lint::lint(),
     }
 }
@@ -178,12 +178,11 @@ enum Command {
     /// Other kernels appear as `kernels` has last run the cases on them.
     Cases,
 
-    /// Measure (takes root)
-    Bench {
-        /// What
-        #[command(subcommand)]
-        what: bench::Bench,
-    },
+    /// Measure every mode beside its baselines, or what is named (takes root)
+    ///
+    /// The tables or the JSON go to standard output, charts to the directory `bench` of the target
+    /// directory.
+    Bench(bench::Bench),
 
     /// Check the formatting, and run clippy on the host's crates and on the BPF programs
     Lint,

@@ -65,7 +65,6 @@ struct RawTunnelKey {
 /// `struct bpf_tunnel_key` up to its TTL, another length that the kernel takes on every version.
 /// Ours ends with padding.
 #[repr(C, align(8))]
-#[derive(Default)]
 struct DirectingTunnelKey {
     id: u32,
     /// In the host's byte order; IPv4 is the first of the four.
@@ -301,7 +300,6 @@ pub fn set_tunnel_key(
         id: vni,
         remote: [u32::from_be_bytes(remote), 0, 0, 0],
         tos_and_ttl: u32::from_ne_bytes([tos, 0, 0, 0]),
-        ..DirectingTunnelKey::default()
     };
     // SAFETY: `skb` is the program's own context; the pointer is to more live bytes than given.
     let result = unsafe {

@@ -42,9 +42,10 @@ impl EthernetWords {
     pub fn new(destination: [u8; 6], source: [u8; 6], ethertype: [u8; 2]) -> Self {
         let [to0, to1, to2, to3, to4, to5] = destination;
         let [from0, from1, from2, from3, from4, from5] = source;
-        let first = [to0, to1, to2, to3, to4, to5, from0, from1];
         Self {
-            first: U64::new(u64::from_ne_bytes(first)),
+            first: U64::new(u64::from_ne_bytes([
+                to0, to1, to2, to3, to4, to5, from0, from1,
+            ])),
             second: U32::new(u32::from_ne_bytes([from2, from3, from4, from5])),
             third: U16::new(u16::from_ne_bytes(ethertype)),
         }

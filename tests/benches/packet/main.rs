@@ -29,6 +29,8 @@ use world::{ROUTES, World};
 
 /// How much longer than committed is marked.
 const SLOWER: f64 = 1.15;
+/// Nanoseconds that are too few to be marked.
+const FEW: f64 = 5.0;
 /// How many times its floor a path may take.
 const FLOORS: f64 = 1.3;
 
@@ -181,7 +183,8 @@ fn print_paths(rows: &[Row], committed: &BTreeMap<String, f64>) {
 /// What there is to look at.
 fn marks(row: &Row, change: Option<f64>) -> Vec<&'static str> {
     let mut marks = Vec::new();
-    if change.is_some_and(|change| change > SLOWER) {
+    let is_slower = |change| change > SLOWER && row.ns.median * (1.0 - 1.0 / change) > FEW;
+    if change.is_some_and(is_slower) {
         marks.push("SLOWER");
     }
     if row.to_floor.is_some_and(|ratio| ratio > FLOORS) {

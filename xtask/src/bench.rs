@@ -87,12 +87,20 @@ pub(crate) fn bench(what: Bench) -> Result<()> {
     }
 }
 
+/// A quick one is for CI, which has built everything for its tests: the programs are the same, and most
+/// packets are other programs'.
 fn suite(options: &Suite) -> Result<()> {
-    let built = build::build(Profile::Release)?;
+    let profile = if options.quick {
+        Profile::Dev
+    } else {
+        Profile::Release
+    };
+    let built = build::build(profile)?;
     let mut command = cargo::host("bench")?;
     built
         .tell(&mut command)
-        .args(["--package", "dataplane-tests", "--bench", "suite", "--"])
+        .args(["--package", "dataplane-tests", "--bench", "suite"])
+        .args(["--profile", profile.name(), "--"])
         .args(options.rounds.map(|rounds| format!("--rounds={rounds}")))
         .args(options.quick.then_some("--quick"))
         .args(options.json.then_some("--json"));

@@ -122,6 +122,7 @@ reasons! {
     Handshake Stack "handshake" "opens, closes or resets a connection; the stack's"
     NotEstablished Stack "not-established" "the stack has not yet let its flow through both ways, unchanged"
     Reverify Stack "reverify" "the stack sees its flow again: the period is over, or rules or routes changed"
+    Unmarked Stack "unmarked" "leaves the stack, and no flow is learned from it"
     Verified Stack "verified" "the stack let it through as it came"
     Translated Stack "translated" "the stack changed its addresses or ports, or rules, routes or the connection changed meanwhile"
 

@@ -21,7 +21,6 @@ mod room;
 mod tables;
 
 use aya_ebpf::{
-    bindings::TC_ACT_UNSPEC,
     macros::{classifier, xdp},
     programs::{TcContext, XdpContext},
 };
@@ -95,8 +94,7 @@ pub fn to_uplink(ctx: TcContext) -> i32 {
     })
 }
 
-/// Lets a packet leave. What bears no mark, as all that is carried, is not looked into, and not counted:
-/// for it this program is one comparison.
+/// Lets a packet leave. What bears no mark, as all that is carried, is not looked into.
 #[inline(always)]
 fn learn(
     ctx: &TcContext,
@@ -104,13 +102,11 @@ fn learn(
     headers: u32,
     decide: impl FnOnce(&SkbPacket, u16) -> Reason,
 ) -> i32 {
-    match mark(ctx) {
-        0 => TC_ACT_UNSPEC,
-        mark => {
-            let packet = SkbPacket::new(ctx, headers);
-            pass(hook, ctx.len(), decide(&packet, mark))
-        }
-    }
+    let reason = match mark(ctx) {
+        0 => Reason::Unmarked,
+        mark => decide(&SkbPacket::new(ctx, headers), mark),
+    };
+    pass(hook, ctx.len(), reason)
 }
 
 /// XDP on an uplink.

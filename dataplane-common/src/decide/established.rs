@@ -250,16 +250,16 @@ fn entered<T: Tables>(tables: &T, tuple: Tuple, role: Role) -> Mark {
 #[inline(always)]
 pub fn to_workload<P: Packet, T: Tables>(packet: &P, tables: &T, mark: u16) -> Reason {
     if parse::ethertype(packet) != Ok(ETHERTYPE_IPV4) {
-        return Reason::NotAFlow;
+        return Reason::Unmarked;
     }
-    leave(packet, tables, mark, parse::IP).unwrap_or(Reason::NotAFlow)
+    leave(packet, tables, mark, parse::IP).unwrap_or(Reason::Unmarked)
 }
 
 /// Learns from a packet that leaves the stack for the wire, with this mark: as it is, or in a tunnel
 /// that the kernel put it into.
 #[inline(always)]
 pub fn to_uplink<P: Packet, T: Tables>(packet: &P, tables: &T, mark: u16) -> Reason {
-    leave_for_wire(packet, tables, mark).unwrap_or(Reason::NotAFlow)
+    leave_for_wire(packet, tables, mark).unwrap_or(Reason::Unmarked)
 }
 
 #[inline(always)]

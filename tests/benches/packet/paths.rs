@@ -37,8 +37,8 @@ pub(crate) struct Path {
     pub(crate) floor: Option<&'static str>,
     /// How pods of the other end are reached; on this node, if not at all.
     pub(crate) mode: Option<Mode>,
-    /// What its packets are counted as, if they are.
-    pub(crate) counted: Option<Reason>,
+    /// What its packets are counted as.
+    pub(crate) counted: Reason,
     /// Whether only established flows are carried, as these are.
     pub(crate) is_established: bool,
 }
@@ -85,7 +85,7 @@ pub(crate) fn all(world: &mut World) -> Result<Vec<Path>> {
                     },
                     floor: Some(way.floor),
                     mode: way.mode,
-                    counted: Some(way.counted),
+                    counted: way.counted,
                     is_established,
                 });
             }
@@ -212,7 +212,7 @@ fn others(world: &World) -> Vec<Path> {
                 "proxy ARP",
                 &question,
                 From::Pod,
-                Some(Reason::ArpAnswered),
+                Reason::ArpAnswered,
             )
         },
         path(
@@ -220,14 +220,14 @@ fn others(world: &World) -> Vec<Path> {
             "no route, UDP",
             &to_outside,
             From::Pod,
-            Some(Reason::NoRoute),
+            Reason::NoRoute,
         ),
         path(
             Hook::ToWorkload,
             "unmarked, UDP",
             &from_outside,
             From::Wire,
-            None,
+            Reason::Unmarked,
         ),
         Path {
             frames: carried.collect(),
@@ -236,7 +236,7 @@ fn others(world: &World) -> Vec<Path> {
                 "unmarked, UDP",
                 &to_outside,
                 From::Pod,
-                None,
+                Reason::Unmarked,
             )
         },
     ]

@@ -27,6 +27,7 @@ fn everything_holds_of_random_cases_which_get_everywhere() {
     let others = [
         Reason::CutUp,
         Reason::NoMetadata,
+        Reason::Unmarked,
         Reason::Verified,
         Reason::Translated,
         Reason::Rewrite,

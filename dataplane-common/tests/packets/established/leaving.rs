@@ -80,13 +80,13 @@ fn what_leaves_and_is_of_no_flow_verifies_nothing() {
             there.ip.clone().options(&[1, 1, 1, 0]),
             there.ip.clone().payload(47, &[0; 8]),
         ] {
-            assert_eq!(with(&there, ip).leaves(&tables, mark), Reason::NotAFlow);
+            assert_eq!(with(&there, ip).leaves(&tables, mark), Reason::Unmarked);
         }
         let (ipv6, arp) = (frame_of(0x86dd, &[0x60; 60]), frame_of(0x0806, &[0; 28]));
         let bits = mark.try_into().unwrap();
         for frame in [&ipv6, &arp, &frame_of(0x0800, &[0x45])] {
-            assert_eq!(decide::to_workload(frame, &tables, bits), Reason::NotAFlow);
-            assert_eq!(decide::to_uplink(frame, &tables, bits), Reason::NotAFlow);
+            assert_eq!(decide::to_workload(frame, &tables, bits), Reason::Unmarked);
+            assert_eq!(decide::to_uplink(frame, &tables, bits), Reason::Unmarked);
         }
     }
 }

@@ -298,7 +298,7 @@ impl Node {
         *self.counts.entry(reason).or_default() += 1;
         let is_possible = matches!(
             reason,
-            Reason::NotAFlow | Reason::Verified | Reason::Translated
+            Reason::Unmarked | Reason::Verified | Reason::Translated
         );
         is_possible
             .then_some(())

@@ -70,16 +70,16 @@ pub fn serve_pod(node: &Node, pod: &Pod) -> Result<()> {
 }
 
 /// Sets up the kernel's VXLAN device as Calico does, and by it the way to `peer`.
-pub fn route_by_vxlan(node: &Node, peer: &Node, checksums: &str) -> Result<()> {
-    let peer = Remote::from(peer);
+pub fn route_by_vxlan(node: &Node, peer: impl Into<Remote>, checksums: &str) -> Result<()> {
+    let peer = peer.into();
     add_vxlan(node, checksums)?;
     meet_by_vxlan(node, &peer)?;
     route(node, Way::Vxlan, peer.block, &peer)
 }
 
 /// Sets up the kernel's IPIP device as Felix does, and by it the way to `peer` as BIRD does.
-pub fn route_by_ipip(node: &Node, peer: &Node) -> Result<()> {
-    let peer = Remote::from(peer);
+pub fn route_by_ipip(node: &Node, peer: impl Into<Remote>) -> Result<()> {
+    let peer = peer.into();
     add_ipip(node)?;
     route(node, Way::Ipip, peer.block, &peer)
 }

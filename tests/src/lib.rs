@@ -53,6 +53,7 @@ pub mod statistics;
 pub mod steps;
 pub mod suite;
 mod traffic;
+pub mod vms;
 mod wait;
 mod watch;
 pub mod web;

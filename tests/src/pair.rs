@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+use crate::calico::Remote;
 use crate::cluster::cluster_yaml_of;
 use crate::lab::on_one_subnet;
-use crate::{Agent, Lab, Mode, Node, NodeSpec, eventually, patient};
+use crate::{Agent, Lab, Mac, Mode, Node, NodeSpec, eventually, patient};
 
 /// The machine's end of the cable.
 const DEVICE: &str = "eth0";
@@ -42,7 +43,9 @@ impl Side {
         match env::var("UNDERPASS_TEST_SIDE").as_deref() {
             Ok("left") => Ok(Self::Left),
             Ok("right") => Ok(Self::Right),
-            _ => bail!("this test takes two machines: run it by `cargo xtask pair`"),
+            _ => bail!(
+                "this takes two machines: run it by `cargo xtask pair` or `cargo xtask bench --vms`"
+            ),
         }
     }
 
@@ -117,6 +120,18 @@ impl Pair {
     #[must_use]
     pub fn remote_address(&self) -> Ipv4Addr {
         self.remote().address.addr()
+    }
+
+    /// The other node, as one without underpass has to know it.
+    #[must_use]
+    pub fn remote_node(&self) -> Remote {
+        let there = self.remote();
+        Remote {
+            address: there.address.addr(),
+            block: there.pod_cidr,
+            tunnel_address: there.tunnel_address(),
+            vtep_mac: Mac::of_vtep(&there.name),
+        }
     }
 
     fn remote(&self) -> &NodeSpec {

@@ -6,7 +6,7 @@ use nix::unistd::geteuid;
 
 use crate::{
     build::{self, Profile},
-    cargo, process, setup,
+    cargo, kernels, process, setup,
 };
 
 /// What to measure.
@@ -33,6 +33,27 @@ struct Suite {
     /// Print JSON, with the values of every round
     #[arg(long)]
     json: bool,
+
+    /// Instead, on two virtual machines (without KVM) with virtio-net: what opening tunnels takes by
+    /// XDP in the driver, by traffic control and by the kernel; 5 rounds, and the newest kernel,
+    /// unless said otherwise
+    #[arg(
+        long,
+        value_name = "KERNEL",
+        num_args = 0..,
+        value_parser = kernels::names(),
+        conflicts_with = "json"
+    )]
+    vms: Option<Vec<String>>,
+}
+
+impl Suite {
+    /// How much is measured, in the words of the benchmarks.
+    fn arguments(&self) -> Vec<String> {
+        let rounds = self.rounds.map(|rounds| format!("--rounds={rounds}"));
+        let quick = self.quick.then(|| "--quick".to_owned());
+        rounds.into_iter().chain(quick).collect()
+    }
 }
 
 /// A benchmark of its own.
@@ -69,6 +90,9 @@ enum One {
 
 /// Builds everything optimized and runs the suite, or another benchmark.
 pub(crate) fn bench(what: Bench) -> Result<()> {
+    if let Some(kernels) = &what.suite.vms {
+        return kernels::measure(kernels, &what.suite.arguments());
+    }
     setup::ensure(setup::RUN)?;
     ensure!(
         geteuid().is_root(),
@@ -101,8 +125,7 @@ fn suite(options: &Suite) -> Result<()> {
         .tell(&mut command)
         .args(["--package", "dataplane-tests", "--bench", "suite"])
         .args(["--profile", profile.name(), "--"])
-        .args(options.rounds.map(|rounds| format!("--rounds={rounds}")))
-        .args(options.quick.then_some("--quick"))
+        .args(options.arguments())
         .args(options.json.then_some("--json"));
     process::run_instead(&mut command)
 }

@@ -49,6 +49,7 @@ fn boot(kernel: &Kernel, unpacked: &Unpacked, image: &Image) -> Result<Report> {
         name: kernel.name.to_owned(),
         kernel: unpacked,
         initrd: &initrd,
+        parameters: "",
         environment: &[],
         devices: Vec::new(),
         log: &cache.join(CONSOLE),

@@ -36,6 +36,8 @@ pub(super) struct Machine<'a> {
     pub(super) name: String,
     pub(super) kernel: &'a Unpacked,
     pub(super) initrd: &'a Path,
+    /// What else its kernel is told.
+    pub(super) parameters: &'a str,
     /// Variables of the first process's environment.
     pub(super) environment: &'a [(&'a str, &'a str)],
     /// Further arguments of QEMU.
@@ -53,9 +55,8 @@ impl Machine<'_> {
     /// The kernel's command line. What the kernel does not understand of it becomes environment.
     fn command_line(&self) -> String {
         let variables = self.environment.iter();
-        variables.fold(COMMAND_LINE.to_owned(), |line, (name, value)| {
-            format!("{line} {name}={value}")
-        })
+        let line = format!("{COMMAND_LINE} {}", self.parameters);
+        variables.fold(line, |line, (name, value)| format!("{line} {name}={value}"))
     }
 
     /// Reads the console to its end, which is the machine's.

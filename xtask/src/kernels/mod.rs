@@ -97,9 +97,34 @@ pub(crate) fn pair(kernels: &[String], filters: &[String]) -> Result<()> {
     let ready = Ready::make(kernels, false, Selection::Pair(filters))?;
     let mut reports = Vec::new();
     for (kernel, unpacked) in &ready.kernels {
-        reports.extend(pair::run(kernel, unpacked, &ready.image)?);
+        reports.extend(pair::run(kernel, unpacked, &ready.image, "")?);
     }
     conclude(&reports)
+}
+
+/// Measures on two machines what tunnels cost, with each of the kernels, or the newest if none is
+/// named; `arguments` are the benchmark's.
+pub(crate) fn measure(kernels: &[String], arguments: &[String]) -> Result<()> {
+    let newest = KERNELS.last().map(|kernel| [kernel.name.to_owned()]);
+    let kernels = match &newest {
+        Some(newest) if kernels.is_empty() => newest,
+        _ => kernels,
+    };
+    let ready = Ready::make(kernels, false, Selection::Bench(arguments))?;
+    for (kernel, unpacked) in &ready.kernels {
+        let reports = pair::run(kernel, unpacked, &ready.image, pair::STEADY_TICKS)?;
+        ensure!(
+            reports.iter().all(Report::has_ended_well),
+            "the machines with kernel {} have not measured everything; their consoles are in {}",
+            kernel.name,
+            cache_of(kernel)?.join("pair").display()
+        );
+        println!();
+        for line in reports.iter().flat_map(Report::measured) {
+            println!("{line}");
+        }
+    }
+    Ok(())
 }
 
 /// What the verifiers of the kernels make of the programs.
@@ -123,7 +148,7 @@ struct Ready {
 }
 
 impl Ready {
-    /// Fetches the kernels of these names and builds the selected tests.
+    /// Fetches the kernels of these names and builds what is selected.
     fn make(names: &[String], update: bool, selection: Selection<'_>) -> Result<Self> {
         setup::ensure(&[
             Part::Programs,
@@ -137,7 +162,7 @@ impl Ready {
             .map(|kernel| Ok((kernel, unpacked(kernel, update)?)))
             .collect::<Result<Vec<_>>>()?;
         let built = build::build(Profile::Machine)?;
-        let binaries = TestBinaries::build(&built, Profile::Machine)?;
+        let binaries = TestBinaries::build(&built, Profile::Machine, selection)?;
         let image = Image::build(&built, &binaries, selection)?;
         Ok(Self {
             kernels,

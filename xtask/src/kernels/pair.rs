@@ -40,8 +40,17 @@ const RIGHT: Side = Side {
     mac: "02:00:00:00:00:02",
 };
 
-/// Boots both with `kernel`, at once, and reports of both.
-pub(super) fn run(kernel: &Kernel, unpacked: &Unpacked, image: &Image) -> Result<Vec<Report>> {
+/// Has the kernel's clock tick while there is nothing to do, too: /proc/stat has what ticks see, and
+/// what interrupts do between two stopped ones would be taken for idleness.
+pub(super) const STEADY_TICKS: &str = "nohz=off";
+
+/// Boots both with `kernel`, which is told `parameters`, at once, and reports of both.
+pub(super) fn run(
+    kernel: &Kernel,
+    unpacked: &Unpacked,
+    image: &Image,
+    parameters: &str,
+) -> Result<Vec<Report>> {
     let directory = cache_of(kernel)?.join("pair");
     fs::create_dir_all(&directory)
         .with_context(|| format!("cannot create {}", directory.display()))?;
@@ -59,6 +68,7 @@ pub(super) fn run(kernel: &Kernel, unpacked: &Unpacked, image: &Image) -> Result
             name: format!("{}-{}", kernel.name, side.name),
             kernel: unpacked,
             initrd: &initrd,
+            parameters,
             environment: &[("UNDERPASS_TEST_SIDE", side.name)],
             devices: side.devices(&cable),
             log: &directory.join(format!("console-{}.log", side.name)),

@@ -19,6 +19,7 @@ pub(super) struct Report {
     exit: Option<String>,
     cases: Cases,
     verified: Vec<Program>,
+    measured: Vec<String>,
 }
 
 /// What the lines for us begin with.
@@ -37,6 +38,7 @@ impl Report {
             exit: None,
             cases: Cases::default(),
             verified: Vec::new(),
+            measured: Vec::new(),
         }
     }
 
@@ -52,6 +54,9 @@ impl Report {
             self.verified.push(program);
         } else if let Some(case) = line.strip_prefix("case: ") {
             self.cases.read(case);
+        } else if let Some(line) = line.strip_prefix("measured:") {
+            let line = line.strip_prefix(' ').unwrap_or(line);
+            self.measured.push(line.to_owned());
         } else if let Some(test) = line.strip_prefix("test ") {
             self.read_test(test);
         }
@@ -81,8 +86,18 @@ impl Report {
     }
 
     /// Whether the machine came to its end, and all was well until there.
+    pub(super) fn has_ended_well(&self) -> bool {
+        self.exit.as_deref() == Some("0")
+    }
+
+    /// Whether it did, and tests have passed, and none failed.
     pub(super) fn is_success(&self) -> bool {
-        self.exit.as_deref() == Some("0") && self.failed.is_empty() && self.passed > 0
+        self.has_ended_well() && self.failed.is_empty() && self.passed > 0
+    }
+
+    /// What a benchmark has printed in the end.
+    pub(super) fn measured(&self) -> &[String] {
+        &self.measured
     }
 
     /// What the kernel's verifier took.
@@ -148,4 +163,28 @@ fn result(report: &Report) -> &'static str {
 
 fn seconds(duration: Duration) -> String {
     format!("{:.1} s", duration.as_secs_f64())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_benchmark_has_measured_is_kept_line_by_line() {
+        let mut report = Report::new("7-right", "7.3.4");
+        for line in [
+            "underpass-vm: up 7.3.4",
+            "round 1 of 1: IPIP, TC ...",
+            "measured: 1 round",
+            "measured:",
+            "measured:   busy, %",
+        ] {
+            report.read(line, Duration::ZERO);
+        }
+        assert_eq!(report.measured(), ["1 round", "", "  busy, %"]);
+        assert!(!report.has_ended_well());
+        report.read("underpass-vm: exit 0", Duration::ZERO);
+        assert!(report.has_ended_well());
+        assert!(!report.is_success(), "no test has passed");
+    }
 }

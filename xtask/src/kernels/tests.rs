@@ -1,4 +1,4 @@
-//! The test binaries, and which of their tests the machines run.
+//! The binaries of tests and benchmarks, and which of the tests the machines run.
 
 use std::{
     collections::BTreeMap,
@@ -36,6 +36,9 @@ const NOT_FOR_ONE: &[&str] = &[
 /// What takes two machines.
 const PAIR: &str = "pair";
 
+/// The benchmark that takes two machines.
+const BENCH: &str = "vms";
+
 /// The binaries of a quick run, each with the tests to run, or all.
 const QUICK: &[(&str, &[&str])] = &[
     ("verifier", &[]),
@@ -63,7 +66,7 @@ const QUICK: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// Which tests to run.
+/// What to run.
 #[derive(Clone, Copy)]
 pub(super) enum Selection<'a> {
     /// All that a kernel has a part in, or those with one of these in their names.
@@ -74,37 +77,56 @@ pub(super) enum Selection<'a> {
     Verifier,
     /// What takes two machines, or those of it with one of these in their names.
     Pair(&'a [String]),
+    /// The benchmark that takes two machines, with these arguments.
+    Bench(&'a [String]),
 }
 
 impl Selection<'_> {
-    /// The binaries to run, each with the arguments that choose among its tests.
+    /// The binaries to run, each with its arguments.
     pub(super) fn of(self, binaries: &TestBinaries) -> Result<Vec<(&str, Vec<String>)>> {
         Ok(match self {
             Self::All(filters) => binaries
                 .names()
                 .filter(|name| !NOT_FOR_ONE.contains(name))
-                .map(|name| (name, filters.to_vec()))
+                .map(|name| (name, harness(filters)))
                 .collect(),
             Self::Quick => QUICK
                 .iter()
-                .map(|&(name, tests)| Ok((name, binaries.exactly(name, tests)?)))
+                .map(|&(name, tests)| Ok((name, harness(&binaries.exactly(name, tests)?))))
                 .collect::<Result<_>>()?,
-            Self::Verifier => vec![("verifier", Vec::new())],
-            Self::Pair(filters) => vec![(PAIR, filters.to_vec())],
+            Self::Verifier => vec![("verifier", harness(&[]))],
+            Self::Pair(filters) => vec![(PAIR, harness(filters))],
+            Self::Bench(arguments) => vec![(BENCH, arguments.to_vec())],
         })
+    }
+
+    /// What cargo is to build.
+    fn targets(self) -> [&'static str; 2] {
+        match self {
+            Self::Bench(_) => ["--bench", BENCH],
+            _ => ["--test", "*"],
+        }
     }
 }
 
-/// Where cargo has put the tests of `tests/tests`, by their names.
+/// What a test's harness is told: to run all that these arguments choose.
+fn harness(arguments: &[String]) -> Vec<String> {
+    let all = ["--include-ignored", "--show-output", "--test-threads=1"];
+    let all = all.into_iter().map(str::to_owned);
+    all.chain(arguments.iter().cloned()).collect()
+}
+
+/// Where cargo has put tests of `tests/tests`, or a benchmark, by their names.
 pub(super) struct TestBinaries(BTreeMap<String, PathBuf>);
 
 impl TestBinaries {
-    /// Builds them.
-    pub(super) fn build(built: &Built, profile: Profile) -> Result<Self> {
+    /// Builds those among which there is what is selected.
+    pub(super) fn build(built: &Built, profile: Profile, selection: Selection<'_>) -> Result<Self> {
         let mut command = cargo::host("test")?;
         built
             .tell(&mut command)
-            .args(["--package", "dataplane-tests", "--test", "*", "--no-run"])
+            .args(["--package", "dataplane-tests", "--no-run"])
+            .args(selection.targets())
             .args(["--profile", profile.name()])
             .args(["--message-format", "json-render-diagnostics"])
             .stderr(Stdio::inherit());
@@ -114,7 +136,7 @@ impl TestBinaries {
         Ok(Self(binaries))
     }
 
-    /// The test `name`.
+    /// The test or benchmark `name`.
     pub(super) fn get(&self, name: &str) -> Result<&Path> {
         let path = self.0.get(name);
         Ok(path.with_context(|| format!("cargo built no test {name}"))?)
@@ -140,12 +162,12 @@ impl TestBinaries {
     }
 }
 
-/// The name and place of the test that one of cargo's messages tells of, if it does: it also tells
+/// The name and place of the test or benchmark that one of cargo's messages tells of, if it does: it also tells
 /// of other programs of the package, which tests may run.
 fn binary(message: &str) -> Option<(String, PathBuf)> {
     let message: Value = serde_json::from_str(message).ok()?;
     let kinds = message.pointer("/target/kind")?.as_array()?;
-    if !kinds.iter().any(|kind| kind == "test") {
+    if !kinds.iter().any(|kind| kind == "test" || kind == "bench") {
         return None;
     }
     let name = message.pointer("/target/name")?.as_str()?;

@@ -205,18 +205,26 @@ pub fn kernel_is(major: u32, minor: u32) -> Result<bool> {
 
 /// `None` where the kernel has no tcx.
 fn query_tcx(interface: &str, side: TcAttachType) -> Result<Option<Vec<String>>> {
-    match SchedClassifier::query_tcx(interface, side) {
-        Ok((_, programs)) => {
-            let names = programs
-                .iter()
-                .map(|program| program.name_as_str().unwrap_or("?").to_owned());
-            Ok(Some(names.collect()))
+    loop {
+        let error = match SchedClassifier::query_tcx(interface, side) {
+            Ok((_, programs)) => {
+                let names = programs
+                    .iter()
+                    .map(|program| program.name_as_str().unwrap_or("?").to_owned());
+                return Ok(Some(names.collect()));
+            }
+            Err(error) => error,
+        };
+        let errno = match &error {
+            ProgramError::SyscallError(error) => error.io_error.raw_os_error(),
+            _ => None,
+        };
+        match errno {
+            Some(nix::libc::EINVAL) => return Ok(None),
+            // The kernel lists identifiers, and a program that is replaced before it is asked for by
+            // its own is gone: then the list is another by now.
+            Some(nix::libc::ENOENT) => {}
+            _ => return Err(error.into()),
         }
-        Err(ProgramError::SyscallError(error))
-            if error.io_error.raw_os_error() == Some(nix::libc::EINVAL) =>
-        {
-            Ok(None)
-        }
-        Err(error) => Err(error.into()),
     }
 }

@@ -325,18 +325,19 @@ fn tables(around: &Surroundings) -> MemoryTables {
         (VXLAN, to(NextHopKind::Vxlan, around.resolved)),
         (WAITING, to(NextHopKind::Ipip, around.unresolved)),
     ];
-    let pods = [POD, NEIGHBOUR].into_iter().zip(&around.workloads);
+    let pods = [POD, NEIGHBOUR].into_iter().zip(&around.workloads).zip(0..);
     MemoryTables {
         config: Some(config),
         routes: routes.map(|(pod, hop)| ((24, block(pod)), hop)).into(),
         multipaths: [].into(),
         endpoints: pods
-            .map(|(address, interface)| {
+            .map(|((address, interface), number)| {
                 let endpoint = Endpoint {
                     ifindex: interface.index,
                     mtu: 1450,
                     mac: Mac::of(address, 0).0,
                     host_mac: interface.mac,
+                    number,
                     ..Endpoint::default()
                 };
                 (address.octets(), endpoint)

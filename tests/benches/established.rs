@@ -10,7 +10,7 @@ use dataplane_tests::{
     Agent, Counters, Lab, Network, Node, Pod, TcpOptions, machine,
     netfilter::KubeProxy,
     require_root,
-    statistics::{Spread, median},
+    statistics::{self, Spread},
     tcp_throughput,
     web::{self, Load, WebServer},
 };
@@ -224,8 +224,7 @@ fn print(scenes: &[Scene; 3]) {
             spread(established, 1.0, 0)
         );
     }
-    let middle = |of: &[f64]| median(of).unwrap_or(f64::NAN);
-    let ratio = |of: &[f64], to: &[f64]| middle(of) / middle(to);
+    let ratio = |of: &[f64], to: &[f64]| statistics::ratio(of, to).unwrap_or(f64::NAN);
     println!(
         "\nestablished to all: stream {:.3}, from_workload {:.3}, from_uplink {:.3}, connections {:.3}\n\
          established to the kernel: stream {:.3}, connections {:.3}",

@@ -73,7 +73,7 @@ pub use netns::NetNs;
 pub use networks::{Carriage, Network};
 pub use no_carrier::take_carrier;
 pub use pair::{Pair, Side};
-pub use processors::{busy, on_processor, two_processors};
+pub use processors::{busy_during, on_processor, two_processors};
 pub use speakers::{Daemon, Speaker};
 pub use traffic::{
     Arrival, DatagramOptions, DatagramReport, Dialogue, Exchange, ExchangeReport, Flow, FlowReport,

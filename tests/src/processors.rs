@@ -31,9 +31,16 @@ pub fn on_processor<T>(processor: Option<u8>, work: impl FnOnce() -> Result<T>) 
     done
 }
 
-/// How long all processors together have been at work since the machine's start: for programs, in
-/// the kernel, and with interrupts.
-pub fn busy() -> Result<Duration> {
+/// Does `work`, and returns with what comes of it how long all processors together were at work
+/// meanwhile: for programs, in the kernel, and with interrupts.
+pub fn busy_during<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, Duration)> {
+    let before = busy()?;
+    let done = work()?;
+    Ok((done, busy()?.saturating_sub(before)))
+}
+
+/// The same, since the machine's start.
+fn busy() -> Result<Duration> {
     const PATH: &str = "/proc/stat";
     let text = fs::read_to_string(PATH).with_context(|| format!("read {PATH}"))?;
     let ticks = busy_ticks(&text).with_context(|| format!("understand {PATH}"))?;

@@ -53,6 +53,12 @@ pub fn median(values: &[f64]) -> Option<f64> {
     quantile(values, 0.5)
 }
 
+/// The median of one as a part of the median of the other, if both were measured.
+#[must_use]
+pub fn ratio(of: &[f64], to: &[f64]) -> Option<f64> {
+    Some(median(of)? / median(to)?)
+}
+
 /// The value below which there is this part of the values, from 0 for the least of them to 1 for the
 /// greatest; between two values, in proportion.
 #[must_use]

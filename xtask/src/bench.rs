@@ -1,11 +1,13 @@
 //! Benchmarks: what is measured, not tested.
 
+use std::process::Command;
+
 use anyhow::{Result, ensure};
 use clap::{Args, Subcommand};
 use nix::unistd::geteuid;
 
 use crate::{
-    build::{self, Profile},
+    build::{self, Built, Profile},
     cargo, kernels, process, setup,
 };
 
@@ -120,10 +122,8 @@ fn suite(options: &Suite) -> Result<()> {
         Profile::Release
     };
     let built = build::build(profile)?;
-    let mut command = cargo::host("bench")?;
-    built
-        .tell(&mut command)
-        .args(["--package", "dataplane-tests", "--bench", "suite"])
+    let mut command = benchmark(&built, "suite")?;
+    command
         .args(["--profile", profile.name(), "--"])
         .args(options.arguments())
         .args(options.json.then_some("--json"));
@@ -132,16 +132,9 @@ fn suite(options: &Suite) -> Result<()> {
 
 fn established(rounds: Option<u32>) -> Result<()> {
     let built = build::build(Profile::Release)?;
-    let mut command = cargo::host("bench")?;
-    built
-        .tell(&mut command)
-        .args([
-            "--package",
-            "dataplane-tests",
-            "--bench",
-            "established",
-            "--",
-        ])
+    let mut command = benchmark(&built, "established")?;
+    command
+        .arg("--")
         .args(rounds.map(|rounds| rounds.to_string()));
     process::run_instead(&mut command)
 }
@@ -149,20 +142,16 @@ fn established(rounds: Option<u32>) -> Result<()> {
 fn outlives() -> Result<()> {
     let other_layout = build::build_other_layout(Profile::Release)?;
     let built = build::build(Profile::Release)?;
-    let mut command = cargo::host("bench")?;
-    built
-        .tell(&mut command)
-        .env(build::OTHER_LAYOUT_BIN, other_layout)
-        .args(["--package", "dataplane-tests", "--bench", "outlives"]);
+    let mut command = benchmark(&built, "outlives")?;
+    command.env(build::OTHER_LAYOUT_BIN, other_layout);
     process::run_instead(&mut command)
 }
 
 fn packet(rounds: Option<u32>, commit: bool, json: bool) -> Result<()> {
     let built = build::build(Profile::Release)?;
-    let mut command = cargo::host("bench")?;
-    built
-        .tell(&mut command)
-        .args(["--package", "dataplane-tests", "--bench", "packet", "--"])
+    let mut command = benchmark(&built, "packet")?;
+    command
+        .arg("--")
         .args(rounds.map(|rounds| format!("--rounds={rounds}")))
         .args(commit.then_some("--commit"))
         .args(json.then_some("--json"));
@@ -171,11 +160,19 @@ fn packet(rounds: Option<u32>, commit: bool, json: bool) -> Result<()> {
 
 fn routes(sizes: &[String]) -> Result<()> {
     let built = build::build(Profile::Release)?;
+    let mut command = benchmark(&built, "routes")?;
+    command
+        .env("UNDERPASS_LOOKUPS_OBJECT", build::lookups()?)
+        .arg("--")
+        .args(sizes);
+    process::run_instead(&mut command)
+}
+
+/// What runs the benchmark `name`, which is told what has been built.
+fn benchmark(built: &Built, name: &str) -> Result<Command> {
     let mut command = cargo::host("bench")?;
     built
         .tell(&mut command)
-        .env("UNDERPASS_LOOKUPS_OBJECT", build::lookups()?)
-        .args(["--package", "dataplane-tests", "--bench", "routes", "--"])
-        .args(sizes);
-    process::run_instead(&mut command)
+        .args(["--package", "dataplane-tests", "--bench", name]);
+    Ok(command)
 }

@@ -146,8 +146,8 @@ impl Watch {
         }
     }
 
-    /// As [`Self::judge_in`], of one that would be sent to another node. In a function of its own, since LLVM would
-    /// look for the next hop's number in a pod's entry before it knows which of both it has.
+    /// As [`Self::judge_in`], of one that would be sent to another node. In a function of its own, since
+    /// LLVM would look for the next hop's number in a pod's entry before it knows which of both it has.
     #[inline(always)]
     pub(super) fn judge_out<'t, T: Tables>(
         &self,

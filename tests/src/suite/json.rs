@@ -1,13 +1,13 @@
 //! What was measured, as JSON.
 
-use crate::statistics::{Spread, quantile_of_sorted};
+use crate::statistics::{Spread, quantile_of_sorted, ratio};
 use anyhow::Result;
 use serde::Serialize;
 
 use super::{
     About, Results,
     report::FLOORS,
-    results::{Quantity, Series, ratio},
+    results::{Quantity, Series},
 };
 
 /// Of the document's shape. It rises when something is renamed or removed.

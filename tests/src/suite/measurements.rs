@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    Carriage, NetNs, PingOptions, Sink, TcpOptions, UdpOptions, busy, flood, patient, ping,
+    Carriage, NetNs, PingOptions, Sink, TcpOptions, UdpOptions, busy_during, patient, ping,
     statistics, tcp_throughput, transactions, two_processors, udp_throughput,
     web::{self, Load},
 };
@@ -99,14 +99,14 @@ impl Measurement {
             Self::Ping => vec![(Quantity::Ping, round_trip(plan, ends)?)],
             Self::Tcp => {
                 // Reading counters is no part of the stream's cost.
-                let (rate, time) = scene.carrying(path, || {
-                    let before = busy()?;
-                    let rate = stream(ends, &pinned)?;
-                    Ok((rate, busy()?.saturating_sub(before).as_secs_f64()))
-                })?;
+                let (rate, busy) =
+                    scene.carrying(path, || busy_during(|| stream(ends, &pinned)))?;
                 vec![
                     (Quantity::Tcp, rate),
-                    (Quantity::CpuPerGigabit, time / (rate * f64::from(STREAM))),
+                    (
+                        Quantity::CpuPerGigabit,
+                        busy.as_secs_f64() / (rate * f64::from(STREAM)),
+                    ),
                 ]
             }
             Self::TcpUnpinned => {
@@ -219,13 +219,7 @@ fn one_flood(plan: &Plan, ends: &Ends<'_>, sink: impl FnOnce() -> Result<Sink>) 
         near.recv(&mut byte).context("no greeting in return")?;
     }
     let processor = two_processors().map(|(client, _)| client);
-    let sink = sink()?;
-    let before = sink.count()?;
-    let time = flood(&near, &[], plan.flood, processor)?;
-    #[expect(clippy::cast_precision_loss, reason = "packets of a second")]
-    let packets = (sink.count()? - before) as f64;
-    ensure!(packets > 0.0, "no packet has come to its end");
-    Ok(packets / time.as_secs_f64() / 1e6)
+    Ok(sink()?.flooded(&near, &[], plan.flood, processor)? / 1e6)
 }
 
 fn socket(ns: &NetNs) -> Result<UdpSocket> {

@@ -2,12 +2,9 @@
 
 use std::fmt::Write as _;
 
-use crate::statistics::Spread;
+use crate::statistics::{Spread, ratio};
 
-use super::{
-    About, Path, Results, Way,
-    results::{Quantity, ratio},
-};
+use super::{About, Path, Results, Way, results::Quantity};
 
 /// The parts of the wire that headers take of packets of 1500 bytes.
 pub(crate) const FLOORS: [(&str, f64); 2] = [("VXLAN", 0.0345), ("IPIP", 0.0138)];

@@ -1,6 +1,6 @@
 //! What was measured, round by round, and what it is compared with.
 
-use crate::{Carriage, statistics::median};
+use crate::Carriage;
 
 use super::{Path, Way};
 
@@ -170,15 +170,10 @@ impl Results {
     }
 }
 
-/// The median of one as a part of the median of the other, if both were measured.
-pub(crate) fn ratio(of: &[f64], to: &[f64]) -> Option<f64> {
-    Some(median(of)? / median(to)?)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::suite::scenes::Acceleration;
+    use crate::{statistics::ratio, suite::scenes::Acceleration};
 
     const OURS: Way = Way::Underpass(Carriage::Vxlan, Acceleration::All);
     const KERNELS: Way = Way::Kernel(Carriage::Vxlan);

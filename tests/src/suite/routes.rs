@@ -7,9 +7,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{
-    Agent, Carriage, Lab, Mode, PingOptions, Sink, cluster_yaml, flood, ping, two_processors,
-};
+use crate::{Agent, Carriage, Lab, Mode, PingOptions, Sink, cluster_yaml, ping, two_processors};
 use anyhow::{Context as _, Result, ensure};
 
 use super::{
@@ -90,13 +88,7 @@ fn from_pod(
     // The pod's neighbour is its gateway, whom it has to know, too.
     ping(pod, near.address().addr(), &PingOptions::default())?;
     let processor = two_processors().map(|(client, _)| client);
-    let sink = sink(lab)?;
-    let before = sink.count()?;
-    let time = flood(&socket, to, plan.flood, processor)?;
-    #[expect(clippy::cast_precision_loss, reason = "packets of a second")]
-    let packets = (sink.count()? - before) as f64;
-    ensure!(packets > 0.0, "no packet has come to its end");
-    Ok(time.as_secs_f64() * 1e9 / packets)
+    Ok(1e9 / sink(lab)?.flooded(&socket, to, plan.flood, processor)?)
 }
 
 /// An agent of the first node, whose cluster file has the routes besides.

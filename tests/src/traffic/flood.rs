@@ -5,7 +5,7 @@ use std::net::{SocketAddrV4, UdpSocket};
 use std::os::fd::AsRawFd as _;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrIn, sendmmsg};
 use serde_json::Value;
 
@@ -100,8 +100,24 @@ impl Sink {
         })
     }
 
+    /// As [`flood`], of what ends here; returns how many packets did, for each second.
+    pub fn flooded(
+        &self,
+        socket: &UdpSocket,
+        to: &[SocketAddrV4],
+        duration: Duration,
+        processor: Option<u8>,
+    ) -> Result<f64> {
+        let before = self.count()?;
+        let time = flood(socket, to, duration, processor)?;
+        #[expect(clippy::cast_precision_loss, reason = "packets of a second")]
+        let packets = (self.count()? - before) as f64;
+        ensure!(packets > 0.0, "no packet has come to its end");
+        Ok(packets / time.as_secs_f64())
+    }
+
     /// How many packets have ended here.
-    pub fn count(&self) -> Result<u64> {
+    fn count(&self) -> Result<u64> {
         match &self.place {
             Place::Queue(device) => {
                 let text = self.ns.exec(&format!("tc -s -j qdisc show dev {device}"))?;

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use crate::{Background, NetNs, Pair, busy, flood, patient};
+use crate::{Background, NetNs, Pair, busy_during, flood, patient};
 
 /// The port at the pod that receives.
 const PORT: u16 = 5201;
@@ -100,9 +100,9 @@ impl Load {
 
 /// Has `work` receive, and returns the amount that it does together with what it took.
 fn measured(work: impl FnOnce() -> Result<u64>) -> Result<Received> {
-    let (begun, busy_before) = (Instant::now(), busy()?);
-    let amount = work()?;
-    let (time, busy) = (begun.elapsed(), busy()?.saturating_sub(busy_before));
+    let begun = Instant::now();
+    let (amount, busy) = busy_during(work)?;
+    let time = begun.elapsed();
     #[expect(clippy::cast_precision_loss, reason = "far less than 2^52")]
     let amount = amount as f64;
     Ok(Received {

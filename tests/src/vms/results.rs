@@ -1,7 +1,7 @@
 //! What was measured, round by round.
 
 use super::{Load, Opener, Received, loads::TakenOut};
-use crate::{Mode, statistics::median};
+use crate::{Mode, statistics};
 
 /// What a number says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,8 +88,8 @@ impl Results {
         of: Opener,
         to: Opener,
     ) -> Option<f64> {
-        let middle = |opener| median(&self.values(mode, opener, quantity));
-        Some(middle(of)? / middle(to)?)
+        let values = |opener| self.values(mode, opener, quantity);
+        statistics::ratio(&values(of), &values(to))
     }
 
     /// Who opened tunnels in all rounds together, where underpass did.

@@ -162,8 +162,8 @@ impl TestBinaries {
     }
 }
 
-/// The name and place of the test or benchmark that one of cargo's messages tells of, if it does: it also tells
-/// of other programs of the package, which tests may run.
+/// The name and place of the test or benchmark that one of cargo's messages tells of, if it does: it
+/// also tells of other programs of the package, which tests may run.
 fn binary(message: &str) -> Option<(String, PathBuf)> {
     let message: Value = serde_json::from_str(message).ok()?;
     let kinds = message.pointer("/target/kind")?.as_array()?;

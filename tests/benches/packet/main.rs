@@ -10,7 +10,7 @@ mod world;
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
 use dataplane_tests::{
     machine, require_root,
@@ -39,8 +39,11 @@ struct Arguments {
     /// How often the packets of each path are timed
     #[arg(long, default_value_t = 20)]
     rounds: u32,
+    /// Only of paths whose names contain this, such as `IPIP out`
+    #[arg(long = "path", value_name = "TEXT", default_value = "")]
+    only: String,
     /// Write the ratios to the file that later ones are compared with
-    #[arg(long)]
+    #[arg(long, conflicts_with = "only")]
     commit: bool,
     /// Print JSON
     #[arg(long)]
@@ -55,7 +58,13 @@ fn main() -> Result<()> {
     let arguments = Arguments::parse();
     stay_on_this_processor()?;
     let mut world = World::new()?;
-    let paths = paths::all(&mut world)?;
+    let mut paths = paths::all(&mut world)?;
+    paths.retain(|path| path.name().contains(&arguments.only));
+    ensure!(
+        !paths.is_empty(),
+        "no path is named so: {}",
+        arguments.only
+    );
     let mut bench = Bench::new(world)?;
     // The kernel's allocators take some 10,000 packets until they have what these packets need at hand.
     for path in &paths {

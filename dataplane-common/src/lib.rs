@@ -19,6 +19,7 @@
 extern crate std;
 
 pub mod abi;
+pub mod addresses;
 pub mod arp;
 pub mod checksum;
 pub mod decide;

@@ -12,9 +12,10 @@ use aya_ebpf::{
 use dataplane_common::{
     abi::{
         Addr, Config, Endpoint, Flow, FlowKey, GENERATIONS as COUNT_OF_GENERATIONS, Generation,
-        MAX_ENDPOINT_ENTRIES, MAX_ENDPOINTS, MAX_FLOWS, MAX_NEXT_HOP_ENTRIES, MAX_NEXT_HOPS,
-        MAX_PEERS, MAX_WORKLOADS, Multipath, NextHop, Peer, TICK_SHIFT, Workload,
+        MAX_ENDPOINT_ENTRIES, MAX_FLOWS, MAX_NEXT_HOP_ENTRIES, MAX_NEXT_HOPS, MAX_PEERS,
+        MAX_WORKLOADS, Multipath, NextHop, Peer, TICK_SHIFT, Workload,
     },
+    addresses,
     flows::{self, FlowTable, Standing},
     tables::Tables,
     trie::{self, CHUNK, CHUNKS, Line, Lines},
@@ -35,7 +36,8 @@ static NEXT_HOPS: Array<NextHop> = Array::with_max_entries(MAX_NEXT_HOP_ENTRIES,
 #[map]
 static MULTIPATHS: Array<Multipath> = Array::with_max_entries(MAX_NEXT_HOP_ENTRIES, 0);
 #[map]
-static ENDPOINTS: HashMap<Addr, u32> = HashMap::with_max_entries(MAX_ENDPOINTS, 0);
+static ENDPOINTS: Array<addresses::Line> =
+    Array::with_max_entries(addresses::LINES, BPF_F_MMAPABLE);
 #[map]
 static ENDPOINT_ENTRIES: Array<Endpoint> = Array::with_max_entries(MAX_ENDPOINT_ENTRIES, 0);
 #[map]
@@ -92,15 +94,14 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn endpoint(&self, address: Addr) -> Option<&Endpoint> {
-        // SAFETY: the entry may be replaced while it is read; the agent replaces whole entries,
-        // and the kernel frees the old one after the programs that saw it.
-        let number = unsafe { ENDPOINTS.get(address) }?;
-        ENDPOINT_ENTRIES.get(*number)
+        let line = ENDPOINTS.get(addresses::line(address))?;
+        ENDPOINT_ENTRIES.get(addresses::find(line, address)?)
     }
 
     #[inline(always)]
     fn workload(&self, ifindex: u32) -> Option<&Workload> {
-        // SAFETY: as in `endpoint`.
+        // SAFETY: the entry may be replaced while it is read; the agent replaces whole entries,
+        // and the kernel frees the old one after the programs that saw it.
         unsafe { WORKLOADS.get(ifindex) }
     }
 
@@ -117,7 +118,7 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn peer(&self, address: Addr) -> Option<&Peer> {
-        // SAFETY: as in `endpoint`.
+        // SAFETY: as in `workload`.
         unsafe { PEERS.get(address) }
     }
 

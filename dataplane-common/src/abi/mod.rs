@@ -31,7 +31,7 @@ pub use word::{Number, Word};
 pub const VERSION: u32 = if OTHER_LAYOUT { 1000 + LAYOUT } else { LAYOUT };
 
 /// To be raised with every change of this module.
-const LAYOUT: u32 = 7;
+const LAYOUT: u32 = 8;
 
 /// Whether this is the build that tests upgrade to and downgrade from: an [`Endpoint`] has its fields
 /// in another order, and the map of counters another size.
@@ -55,7 +55,7 @@ pub mod maps {
     /// Array of [`super::Multipath`], its entries beside those of [`NEXT_HOPS`]: the ways of a next
     /// hop that has many turn with it.
     pub const MULTIPATHS: &str = "MULTIPATHS";
-    /// Hash: address of a local pod -> its number (`u32`).
+    /// Array of [`crate::addresses::Line`]: address of a local pod -> its number.
     pub const ENDPOINTS: &str = "ENDPOINTS";
     /// Array by number: [`super::Endpoint`].
     pub const ENDPOINT_ENTRIES: &str = "ENDPOINT_ENTRIES";

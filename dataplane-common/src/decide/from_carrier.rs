@@ -2,7 +2,11 @@
 //! unverified checksum, outer fragments), and whatever reaches the UDP port by another interface.
 //! And what the other programs let arrive there.
 
-use super::{Origin, TunnelKey, Verdict, established, from_stack::to_peer, tunnelled};
+use super::{
+    Origin, TunnelKey, Verdict, established,
+    from_stack::to_peer,
+    tunnelled::{self, Owner},
+};
 use crate::{headers::ETHERTYPE_IPV4, packet::Packet, parse, reason::Reason, tables::Tables};
 
 /// Decides on a frame that arrived on the carrier. What a program let arrive is either what
@@ -59,7 +63,16 @@ fn judge<'t, P: Packet, T: Tables>(
         return Err(Reason::NotInner);
     }
     let inner = parse::ipv4(packet, parse::IP).map_err(|_| Reason::InnerMalformed)?;
-    match tunnelled::check(packet, tables, config, key.remote, &inner, parse::IP) {
+    let owner = Owner::of(tables, inner.source);
+    match tunnelled::check(
+        packet,
+        tables,
+        config,
+        key.remote,
+        &inner,
+        parse::IP,
+        &owner,
+    ) {
         Ok(None) => Ok(Reason::Accepted.into()),
         Ok(Some(_)) => {
             let mark = established::entering(packet, tables, config, &inner);

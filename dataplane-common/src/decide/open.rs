@@ -5,7 +5,7 @@ use network_types::{ip::Ipv4Hdr, udp::UdpHdr};
 use super::{
     Arrival, Decap, Verdict, deliver,
     established::{Arrived, Watch, watch},
-    tunnelled,
+    tunnelled::{self, Owner},
 };
 use crate::{
     abi::{Addr, Config, Endpoint},
@@ -125,13 +125,14 @@ pub(super) fn open<'t, P: Packet, T: Tables>(
         }
     };
     let watch = watch(packet, tables, config, &inner, offset, from);
-    let known = watch.way_in(tables);
-    if known.is_none() {
-        check_peer(tables, config, outer.source)?;
-    }
-    let endpoint = match known {
-        Some(endpoint) => Some(endpoint),
-        None => tunnelled::check(packet, tables, config, outer.source, &inner, offset)?,
+    let endpoint = if let Some(endpoint) = watch.way_in(tables) {
+        Some(endpoint)
+    } else {
+        let owner = Owner::of(tables, inner.source);
+        if !owner.is_behind_tunnel(outer.source) {
+            check_peer(tables, config, outer.source)?;
+        }
+        tunnelled::check(packet, tables, config, outer.source, &inner, offset, &owner)?
     };
     let tos = ecn::decapsulate(outer.tos, inner.tos).ok_or(Reason::Congestion)?;
     Ok(Opened {
@@ -176,7 +177,7 @@ pub(super) fn tunnel_out<P: Packet>(packet: &P, config: &Config) -> Result<Optio
     }
 }
 
-/// That `source` is a peer's. Without a carrier the peers are those that our own tunnels lead to: another
+/// That `source` is a peer's, which need not be asked where our own tunnels lead to it. Without a carrier the peers are those that our own tunnels lead to: another
 /// node may well send in one what goes to it without, and the kernel's device and whoever guards it know.
 #[inline(always)]
 fn check_peer<T: Tables>(tables: &T, config: &Config, source: Addr) -> Result<(), Reason> {

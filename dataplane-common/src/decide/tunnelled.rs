@@ -3,7 +3,7 @@
 use network_types::udp::UdpHdr;
 
 use crate::{
-    abi::{Addr, Config, Endpoint, NextHopKind},
+    abi::{Addr, Config, Endpoint, NextHop, NextHopKind},
     headers::IPV4_LEN,
     packet::Packet,
     parse::{Ipv4, PROTOCOL_IPIP, PROTOCOL_UDP, is_unicast},
@@ -36,8 +36,29 @@ pub enum Origin {
     Foreign,
 }
 
-/// Checks an inner packet that node `peer` sent, whose header is at `offset`: its source is that
-/// node's, its destination ours, and it is not another tunnel for this node to open. Returns the
+/// Where the source of a packet is, by our own routes.
+pub(super) struct Owner<'t>(Option<&'t NextHop>);
+
+impl<'t> Owner<'t> {
+    /// Of what comes from `source`.
+    #[inline(always)]
+    pub(super) fn of<T: Tables>(tables: &'t T, source: Addr) -> Self {
+        Self(tables.route(source))
+    }
+
+    /// Whether that is behind node `peer`, in a tunnel: such a node is one that we know.
+    #[inline(always)]
+    pub(super) fn is_behind_tunnel(&self, peer: Addr) -> bool {
+        self.0.is_some_and(|next_hop| {
+            let kind = next_hop.kind();
+            let is_tunnel = kind == Some(NextHopKind::Ipip) || kind == Some(NextHopKind::Vxlan);
+            is_tunnel && next_hop.peer == peer
+        })
+    }
+}
+
+/// Checks an inner packet that node `peer` sent, whose header is at `offset`: its source, which `owner`
+/// is of, is that node's, its destination ours, and it is not another tunnel for this node to open. Returns the
 /// local pod it is for, or `None` where it is for this node itself.
 ///
 /// # Errors
@@ -51,11 +72,12 @@ pub(super) fn check<'t, P: Packet, T: Tables>(
     peer: Addr,
     inner: &Ipv4,
     offset: usize,
+    owner: &Owner<'_>,
 ) -> Result<Option<&'t Endpoint>, Reason> {
     if !is_unicast(inner.source) || !is_unicast(inner.destination) {
         return Err(Reason::Martian);
     }
-    belongs_to(tables, config, peer, inner.source)?;
+    belongs_to(config, peer, inner.source, owner)?;
     if let Some(endpoint) = tables.endpoint(inner.destination) {
         return Ok(Some(endpoint));
     }
@@ -97,7 +119,7 @@ pub(super) fn is_tunnel<P: Packet, T: Tables>(
     }
 }
 
-/// That `address` is node `peer`'s: its own, or one that we would route to it.
+/// That `address`, which `owner` is of, is node `peer`'s: its own, or one that we would route to it.
 ///
 /// Where the route has many ways, leads to a router and nobody knows what is behind it, or found no
 /// room in the table, there is no telling, and the packet is not ours to drop. To look for the peer
@@ -105,12 +127,7 @@ pub(super) fn is_tunnel<P: Packet, T: Tables>(
 /// routes are not the whole table of the cluster, but what the kernel's came to: what they do not know
 /// is not forged either.
 #[inline(always)]
-fn belongs_to<T: Tables>(
-    tables: &T,
-    config: &Config,
-    peer: Addr,
-    address: Addr,
-) -> Result<(), Reason> {
+fn belongs_to(config: &Config, peer: Addr, address: Addr, owner: &Owner<'_>) -> Result<(), Reason> {
     const UNKNOWN: Addr = [0; 4];
     if address == peer {
         return Ok(());
@@ -120,7 +137,7 @@ fn belongs_to<T: Tables>(
     } else {
         Reason::ForeignSource
     };
-    let next_hop = tables.route(address).ok_or(unrouted)?;
+    let next_hop = owner.0.ok_or(unrouted)?;
     match next_hop.kind().ok_or(Reason::OwnerUnknown)? {
         NextHopKind::Multipath => Err(Reason::OwnerUnknown),
         NextHopKind::Direct if next_hop.peer == UNKNOWN => Err(Reason::OwnerUnknown),

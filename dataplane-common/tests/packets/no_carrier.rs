@@ -106,6 +106,7 @@ fn what_is_not_known_is_left_and_what_is_known_to_be_forged_is_dropped() {
         let unrouted = tunnelled(tunnel, &Ip::new(OUTSIDE, to));
         let anothers = tunnelled(tunnel, &Ip::new(pod(Mode::Vxlan, ELSEWHERE, FIRST), to));
         let own = tunnelled(tunnel, &Ip::new(pod(Mode::Vxlan, HERE, FIRST), to));
+        let peers_own = tunnelled(tunnel, &Ip::new(node(THERE), to));
         let mut unlisted = BARE.clone();
         unlisted.peers.remove(&node(THERE));
         for (frame, tables, reason) in [
@@ -113,11 +114,7 @@ fn what_is_not_known_is_left_and_what_is_known_to_be_forged_is_dropped() {
             (&unrouted, &*TABLES, Reason::ForeignSource),
             (&anothers, &*BARE, Reason::ForeignSource),
             (&own, &*BARE, Reason::ForeignSource),
-            (
-                &tunnelled(tunnel, &to_pod()),
-                &unlisted,
-                Reason::UnlistedPeer,
-            ),
+            (&peers_own, &unlisted, Reason::UnlistedPeer),
         ] {
             let verdict = Program::Uplink.decide(frame, tables);
             assert_eq!(verdict, Verdict::Leave(reason, 0));
@@ -127,8 +124,11 @@ fn what_is_not_known_is_left_and_what_is_known_to_be_forged_is_dropped() {
             config: TABLES.config,
             ..unlisted
         };
-        let verdict = Program::Uplink.decide(&tunnelled(tunnel, &to_pod()), &with_carrier);
+        let verdict = Program::Uplink.decide(&peers_own, &with_carrier);
         assert_eq!(verdict, Verdict::Leave(Reason::UnknownPeer, 0));
+        // Our own tunnel leads to where this one comes from.
+        let verdict = Program::Uplink.decide(&tunnelled(tunnel, &to_pod()), &with_carrier);
+        assert!(matches!(verdict, Verdict::Deliver(..)), "{verdict:?}");
     }
     assert_eq!(Reason::UnlistedPeer.action(), Action::Stack);
 }

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use dataplane_common::abi::{Addr, Endpoint, maps};
 
-use super::{BpfArray, BpfHash, Pins, Table as _};
+use super::{AddressMap, BpfArray, Pins, Table as _};
 
 /// The pods by address, of the maps pinned below `pins`.
 pub fn endpoints(pins: &Pins) -> Result<BTreeMap<Addr, Endpoint>> {
-    let numbers = BpfHash::<Addr, u32>::open_hash(pins, maps::ENDPOINTS)?;
+    let numbers = AddressMap::read_addresses(pins)?;
     let entries = BpfArray::<Endpoint>::open_array(pins, maps::ENDPOINT_ENTRIES)?;
     let numbers = numbers.entries()?.into_iter();
     numbers

@@ -6,7 +6,7 @@ use dataplane_common::abi::{
     Workload, maps,
 };
 
-use super::{BpfArray, BpfHash, Flows, Pins, RouteMap, Table};
+use super::{AddressMap, BpfArray, BpfHash, Flows, Pins, RouteMap, Table};
 
 /// How full a map is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,10 +35,16 @@ pub fn fills(pins: &Pins) -> Result<Vec<Fill>> {
         entries: Flows::open(pins)?.count()?,
         max_entries: MAX_FLOWS,
     };
+    let addresses = AddressMap::read_addresses(pins)?;
+    let endpoints = Fill {
+        map: maps::ENDPOINTS,
+        entries: u32::try_from(addresses.entries()?.len())?,
+        max_entries: MAX_ENDPOINTS,
+    };
     Ok(vec![
         routes,
         next_hops(pins)?,
-        hash::<Addr, u32>(pins, maps::ENDPOINTS, MAX_ENDPOINTS)?,
+        endpoints,
         hash::<u32, Workload>(pins, maps::WORKLOADS, MAX_WORKLOADS)?,
         hash::<Addr, Peer>(pins, maps::PEERS, MAX_PEERS)?,
         flows,

@@ -2,10 +2,7 @@
 //! memory is, atomically and without a system call.
 
 use std::{
-    io,
     num::NonZeroUsize,
-    os::fd::AsFd as _,
-    ptr::NonNull,
     sync::atomic::{AtomicU32, Ordering},
 };
 
@@ -15,29 +12,24 @@ use dataplane_common::{
     abi::maps,
     trie::{CHUNK, Line, WORDS},
 };
-use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
-use super::{Full, Pins, trie::Memory};
+use super::{
+    Full, Pins,
+    mapping::{Access, Mapping},
+    trie::Memory,
+};
 
 /// `BPF_F_MMAPABLE` of the kernel's `bpf.h` (Linux 5.5).
 const MMAPABLE: u32 = 1 << 10;
 
 /// Words of an array.
-const CHUNK_WORDS: usize = (CHUNK * WORDS) as usize;
-
-/// What is done with the arrays.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Access {
-    Read,
-    /// By one process at a time.
-    Write,
-}
+const CHUNK_WORDS: NonZeroUsize = NonZeroUsize::new((CHUNK * WORDS) as usize).unwrap();
 
 /// The arrays, and the map they are in.
 #[derive(Debug)]
 pub(super) struct Chunks {
     map: Map,
-    mapped: Vec<Mapping>,
+    mapped: Vec<Mapping<AtomicU32>>,
 }
 
 impl Chunks {
@@ -57,7 +49,8 @@ impl Chunks {
         while chunks.mapped.len() < chunks.len() as usize
             && let Some(array) = chunks.array()?
         {
-            let mapping = Mapping::new(&array, access).context("cannot read the BPF map ROUTES")?;
+            let mapping = Mapping::new(&array, CHUNK_WORDS, access)
+                .context("cannot read the BPF map ROUTES")?;
             chunks.mapped.push(mapping);
         }
         if access == Access::Write && chunks.mapped.is_empty() {
@@ -90,12 +83,12 @@ impl Chunks {
         Ok(u32::try_from(self.mapped.len())?)
     }
 
-    fn add(&mut self) -> Result<Mapping> {
+    fn add(&mut self) -> Result<Mapping<AtomicU32>> {
         let number = self.next()?;
         let array = Array::<MapData, Line>::create(CHUNK, MMAPABLE)?;
         ArrayOfMaps::<_, Array<MapData, Line>>::try_from(&mut self.map)?.set(number, &array, 0)?;
         let array = self.array()?.context("it is gone")?;
-        Ok(Mapping::new(&array, Access::Write)?)
+        Ok(Mapping::new(&array, CHUNK_WORDS, Access::Write)?)
     }
 
     fn word(&self, word: u32) -> Option<&AtomicU32> {
@@ -134,51 +127,3 @@ impl Memory for Chunks {
         Ok(())
     }
 }
-
-/// An array in memory.
-#[derive(Debug)]
-struct Mapping {
-    start: NonNull<AtomicU32>,
-}
-
-impl Mapping {
-    const LENGTH: NonZeroUsize = NonZeroUsize::new(CHUNK_WORDS * size_of::<u32>()).unwrap();
-
-    fn new(array: &MapData, access: Access) -> io::Result<Self> {
-        let protection = match access {
-            Access::Read => ProtFlags::PROT_READ,
-            Access::Write => ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
-        };
-        // SAFETY: a new mapping, at an address that the kernel chooses, takes nothing from anybody.
-        let start = unsafe {
-            mmap(
-                None,
-                Self::LENGTH,
-                protection,
-                MapFlags::MAP_SHARED,
-                array.fd().as_fd(),
-                0,
-            )
-        }?;
-        Ok(Self {
-            start: start.cast(),
-        })
-    }
-
-    fn words(&self) -> &[AtomicU32] {
-        // SAFETY: the mapping is this long, of integers that are changed by whole words only, and
-        // lives as long as `self`.
-        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), CHUNK_WORDS) }
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // SAFETY: it was mapped at this address and length, and nothing refers to it any more.
-        let unmapped = unsafe { munmap(self.start.cast(), Self::LENGTH.get()) };
-        debug_assert!(unmapped.is_ok());
-    }
-}
-
-// SAFETY: the memory belongs to no thread, and is changed by atomic operations only.
-unsafe impl Send for Mapping {}

@@ -3,6 +3,7 @@
 //! Invariant: everything is pinned below `<pins>/v<ABI version>`, so that the dataplane outlives
 //! the agent, and nothing of another layout is ever reused.
 
+mod addresses;
 mod attach;
 mod audit;
 mod clsact;
@@ -13,6 +14,7 @@ mod generation;
 mod intact;
 mod lines;
 mod load;
+mod mapping;
 mod maps;
 mod object;
 mod pinned;
@@ -24,6 +26,7 @@ mod sysctls;
 mod trie;
 mod xdp;
 
+pub use addresses::AddressMap;
 pub use attach::{Applied, Attachment, Attachments, attached};
 pub use clsact::forget_qdisc;
 pub use endpoints::endpoints;

@@ -3,12 +3,7 @@
 use anyhow::{Context, Result};
 use ipnet::Ipv4Net;
 
-use super::{
-    Pins, Table,
-    lines::{Access, Chunks},
-    maps::RouteTable,
-    trie::Trie,
-};
+use super::{Pins, Table, lines::Chunks, mapping::Access, maps::RouteTable, trie::Trie};
 
 /// The map of the routes: which next hop each prefix leads to.
 #[derive(Debug)]

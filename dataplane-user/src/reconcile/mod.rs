@@ -26,7 +26,7 @@ use tracing::{info, warn};
 
 use self::devices::Devices;
 use crate::{
-    dataplane::{BpfArray, BpfHash, DeviceMap, Generations, Pins, RouteMap},
+    dataplane::{AddressMap, BpfArray, BpfHash, DeviceMap, Generations, Pins, RouteMap},
     plan::{NextHopKey, Tables},
 };
 
@@ -97,7 +97,7 @@ pub struct Reconciler {
     next_hops: NextHops<BpfArray<u32>, BpfArray<NextHop>, BpfArray<Multipath>>,
     routes: Routes<RouteMap>,
     refused: Refused,
-    endpoints: Tracked<Addr, Endpoint, Endpoints<BpfHash<Addr, u32>, BpfArray<Endpoint>>>,
+    endpoints: Tracked<Addr, Endpoint, Endpoints<AddressMap, BpfArray<Endpoint>>>,
     workloads: Tracked<u32, Workload, BpfHash<u32, Workload>>,
     devices: Devices,
     peers: Tracked<Addr, Peer, BpfHash<Addr, Peer>>,
@@ -121,7 +121,7 @@ impl Reconciler {
             routes,
             refused: Refused::default(),
             endpoints: Tracked::open(Endpoints::open(
-                BpfHash::open_hash(pins, maps::ENDPOINTS)?,
+                AddressMap::open_addresses(pins)?,
                 BpfArray::open_array(pins, maps::ENDPOINT_ENTRIES)?,
             )?)?,
             workloads: Tracked::open(BpfHash::open_hash(pins, maps::WORKLOADS)?)?,

@@ -60,11 +60,7 @@ fn main() -> Result<()> {
     let mut world = World::new()?;
     let mut paths = paths::all(&mut world)?;
     paths.retain(|path| path.name().contains(&arguments.only));
-    ensure!(
-        !paths.is_empty(),
-        "no path is named so: {}",
-        arguments.only
-    );
+    ensure!(!paths.is_empty(), "no path is named so: {}", arguments.only);
     let mut bench = Bench::new(world)?;
     // The kernel's allocators take some 10,000 packets until they have what these packets need at hand.
     for path in &paths {

@@ -13,7 +13,9 @@ use dataplane_common::{
     memory::MemoryTables,
     reason::Reason,
 };
-use dataplane_user::dataplane::{BpfArray, BpfHash, BpfMap, DeviceMap, Pins, RouteMap, Table};
+use dataplane_user::dataplane::{
+    AddressMap, BpfArray, BpfHash, BpfMap, DeviceMap, Pins, RouteMap, Table,
+};
 use ipnet::Ipv4Net;
 
 use crate::Node;
@@ -31,7 +33,7 @@ pub(super) struct Maps {
     live: BpfArray<u32>,
     next_hops: BpfArray<NextHop>,
     multipaths: BpfArray<Multipath>,
-    endpoint_numbers: BpfHash<Addr, u32>,
+    endpoint_numbers: AddressMap,
     endpoints: BpfArray<Endpoint>,
     workloads: BpfHash<u32, Workload>,
     devices: DeviceMap,
@@ -53,7 +55,7 @@ impl Maps {
             live: BpfArray::open_array(&pins, maps::NEXT_HOP_LIVE)?,
             next_hops: BpfArray::open_array(&pins, maps::NEXT_HOPS)?,
             multipaths: BpfArray::open_array(&pins, maps::MULTIPATHS)?,
-            endpoint_numbers: BpfHash::open_hash(&pins, maps::ENDPOINTS)?,
+            endpoint_numbers: AddressMap::open_addresses(&pins)?,
             endpoints: BpfArray::open_array(&pins, maps::ENDPOINT_ENTRIES)?,
             workloads: BpfHash::open_hash(&pins, maps::WORKLOADS)?,
             devices: DeviceMap::open_devices(&pins)?,

@@ -31,7 +31,7 @@ struct Stranger {
 const STRANGERS: &[Stranger] = &[
     Stranger {
         path: "maps/ROUTES",
-        make: |path, _| pin_map(maps::ENDPOINTS, None, path),
+        make: |path, _| pin_map(maps::WORKLOADS, None, path),
         words: &["the map ROUTES (type 12", "is a BPF map (type 1"],
     },
     Stranger {

@@ -132,6 +132,15 @@ pub(super) fn belongs_to(tables: &MemoryTables, peer: Addr, address: Addr) -> bo
     address == peer || route(tables, address).is_some_and(is_routed_there)
 }
 
+/// Whether `peer` is another node: it is listed, or is where a tunnel leads to `address`.
+pub(super) fn is_node(tables: &MemoryTables, peer: Addr, address: Addr) -> bool {
+    let is_tunnelled_there = |next_hop: &NextHop| {
+        let kind = next_hop.kind();
+        matches!(kind, Some(NextHopKind::Ipip | NextHopKind::Vxlan)) && next_hop.peer == peer
+    };
+    tables.peers.contains_key(&peer) || route(tables, address).is_some_and(is_tunnelled_there)
+}
+
 /// Whether `address` is on this node: a pod's, or its own.
 pub(super) fn is_here(tables: &MemoryTables, address: Addr) -> bool {
     tables.endpoints.contains_key(&address)

@@ -118,10 +118,6 @@ pub(super) fn opened<'r>(run: &Run<'r>, decap: Decap) -> (&'r [u8], u8) {
     let (outer, outer_packet) = reading::ipv4(&run.before[ETHERNET..]);
     assert!(reading::is_whole(outer_packet), "{outer:?}");
     assert_eq!(outer.destination, config.node, "a tunnel to another node");
-    assert!(
-        run.tables.peers.contains_key(&outer.source),
-        "a tunnel of no peer"
-    );
     let offset = match decap.tunnel {
         Tunnel::Ipip => {
             assert_eq!(outer.protocol, IpNumber::IPV4);
@@ -133,6 +129,10 @@ pub(super) fn opened<'r>(run: &Run<'r>, decap: Decap) -> (&'r [u8], u8) {
         }
     };
     let (inner, _) = reading::ipv4(outer_packet.get(offset..).expect("an inner packet"));
+    assert!(
+        reading::is_node(run.tables, outer.source, inner.source),
+        "a tunnel of no node"
+    );
     assert!(
         reading::belongs_to(run.tables, outer.source, inner.source),
         "a foreign source"

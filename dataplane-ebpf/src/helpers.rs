@@ -8,10 +8,10 @@ use aya_ebpf::{
         BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LOOKUP_OUTPUT, TC_ACT_SHOT, xdp_md,
     },
     helpers::generated::{
-        bpf_clone_redirect, bpf_csum_level, bpf_fib_lookup, bpf_get_prandom_u32,
-        bpf_ktime_get_coarse_ns, bpf_ktime_get_ns, bpf_redirect, bpf_redirect_neigh,
-        bpf_redirect_peer, bpf_skb_adjust_room, bpf_skb_get_tunnel_key, bpf_skb_pull_data,
-        bpf_skb_set_tunnel_key, bpf_xdp_adjust_head, bpf_xdp_adjust_meta,
+        bpf_clone_redirect, bpf_csum_level, bpf_fib_lookup, bpf_get_prandom_u32, bpf_jiffies64,
+        bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer, bpf_skb_adjust_room,
+        bpf_skb_get_tunnel_key, bpf_skb_pull_data, bpf_skb_set_tunnel_key, bpf_xdp_adjust_head,
+        bpf_xdp_adjust_meta,
     },
 };
 use dataplane_common::{
@@ -198,17 +198,11 @@ pub fn random() -> u32 {
     unsafe { bpf_get_prandom_u32() }
 }
 
-/// Nanoseconds of `CLOCK_MONOTONIC`; coarse, those of the last timer interrupt.
+/// How many jiffies the kernel has counted. The verifier makes one load of it.
 #[inline(always)]
-pub fn monotonic_time(coarse: bool) -> u64 {
-    // SAFETY: the helpers take nothing.
-    unsafe {
-        if coarse {
-            bpf_ktime_get_coarse_ns()
-        } else {
-            bpf_ktime_get_ns()
-        }
-    }
+pub fn jiffies() -> u64 {
+    // SAFETY: the helper takes nothing.
+    unsafe { bpf_jiffies64() }
 }
 
 /// Whether the device, or GRO, has verified the outermost checksum (`CHECKSUM_UNNECESSARY`).

@@ -12,6 +12,7 @@
 // A packet pointer that crosses a call that was not inlined loses its bounds.
 #![allow(clippy::inline_always)]
 
+mod clock;
 mod count;
 mod deliver;
 mod frame;
@@ -136,8 +137,9 @@ pub fn probe_next_tunnel(ctx: TcContext) -> i32 {
 
 /// Attached nowhere; see [`dataplane_common::abi::probes`].
 #[classifier]
-pub fn probe_coarse_clock(_ctx: TcContext) -> i32 {
-    i32::from(helpers::monotonic_time(true) == 0)
+#[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap)] // their lower 32 bits
+pub fn probe_jiffies(_ctx: TcContext) -> i32 {
+    helpers::jiffies() as i32
 }
 
 /// GPL, without which the kernel refuses the redirect helpers.

@@ -3,7 +3,6 @@
 use core::ops::Deref;
 
 use aya_ebpf::{
-    Global,
     bindings::{BPF_F_MMAPABLE, BPF_NOEXIST},
     btf_maps::{self, ArrayOfMaps},
     macros::{btf_map, map},
@@ -22,7 +21,7 @@ use dataplane_common::{
     tuple::Tuple,
 };
 
-use crate::helpers;
+use crate::{clock, helpers};
 
 /// Lines that the agent writes by mapping them into its memory.
 type Chunk = btf_maps::Array<Line, { CHUNK as usize }, { BPF_F_MMAPABLE as usize }>;
@@ -54,11 +53,6 @@ static FLOWS: LruHashMap<FlowKey, Flow> = LruHashMap::with_max_entries(MAX_FLOWS
 static GENERATIONS: Array<u32> = Array::with_max_entries(COUNT_OF_GENERATIONS, 0);
 #[map]
 static NEW_FLOW: Array<Flow> = Array::with_max_entries(1, 0);
-
-/// Whether the kernel has `bpf_ktime_get_coarse_ns`, as 5.11 and later do: set by the loader. A
-/// constant for the verifier, which drops the branch.
-#[unsafe(no_mangle)]
-static KNOWS_COARSE_CLOCK: Global<u8> = Global::new(1);
 
 /// The maps of this object.
 pub struct Maps;
@@ -187,7 +181,7 @@ impl FlowTable for Maps {
 
     #[inline(always)]
     fn now(&self) -> u64 {
-        helpers::monotonic_time(KNOWS_COARSE_CLOCK.load() != 0) >> TICK_SHIFT
+        clock::monotonic_time() >> TICK_SHIFT
     }
 }
 

@@ -12,6 +12,8 @@ use dataplane_tests::{
 /// Where Prometheus is asked.
 const PROMETHEUS: &str = "127.0.0.1:9090";
 
+const ALERTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/prometheus");
+
 const UNIT: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),
     "/../dataplane-user/systemd/underpass.service"
@@ -36,6 +38,35 @@ fn promtool_finds_nothing_to_say_against_the_metrics() -> Result<()> {
     assert_eq!(lint(&metrics)?, (true, String::new()));
     let worse = metrics.replace("underpass_drops_total", "underpass_drops");
     assert!(!lint(&worse)?.0, "it would find something");
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs root and BPF: cargo xtask test"]
+fn the_alerts_are_raised_when_they_should_be() -> Result<()> {
+    require_root();
+    let rules = fs::read_to_string(format!("{ALERTS}/alerts.yaml"))?;
+    let tests = fs::read_to_string(format!("{ALERTS}/alerts.test.yaml"))?;
+    let alerts = rules
+        .lines()
+        .filter_map(|line| line.split("alert: ").nth(1));
+    for alert in alerts {
+        assert!(tests.contains(&format!("alertname: {alert}")), "{alert}");
+    }
+    let promtool = NetNs::current()?
+        .command("promtool")
+        .args(["test", "rules", &format!("{ALERTS}/alerts.test.yaml")])
+        .output()?;
+    let words = String::from_utf8(promtool.stderr)?;
+    assert!(promtool.status.success(), "{words}");
+
+    let lab = Lab::flat(1, 1)?;
+    let _agents: Vec<Agent> = lab.start_agents(Mode::Vxlan)?;
+    let metrics = get(lab.node("node-0"), "/metrics")?.body;
+    let names = rules.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
+    for name in names.filter(|name| name.starts_with("underpass_")) {
+        assert!(metrics.contains(&format!("# HELP {name} ")), "{name}");
+    }
     Ok(())
 }
 

@@ -74,8 +74,11 @@ enum One {
     Packet {
         /// How often each path is timed; 20 unless said otherwise
         rounds: Option<u32>,
+        /// Only paths whose names contain this, such as `IPIP out`
+        #[arg(long, value_name = "TEXT")]
+        path: Option<String>,
         /// Write the ratios to the file that later ones are compared with
-        #[arg(long)]
+        #[arg(long, conflicts_with = "path")]
         commit: bool,
         /// Print JSON
         #[arg(long)]
@@ -106,9 +109,10 @@ pub(crate) fn bench(what: Bench) -> Result<()> {
         Some(One::Outlives) => outlives(),
         Some(One::Packet {
             rounds,
+            path,
             commit,
             json,
-        }) => packet(rounds, commit, json),
+        }) => packet(rounds, path, commit, json),
         Some(One::Routes { sizes }) => routes(&sizes),
     }
 }
@@ -147,12 +151,13 @@ fn outlives() -> Result<()> {
     process::run_instead(&mut command)
 }
 
-fn packet(rounds: Option<u32>, commit: bool, json: bool) -> Result<()> {
+fn packet(rounds: Option<u32>, path: Option<String>, commit: bool, json: bool) -> Result<()> {
     let built = build::build(Profile::Release)?;
     let mut command = benchmark(&built, "packet")?;
     command
         .arg("--")
         .args(rounds.map(|rounds| format!("--rounds={rounds}")))
+        .args(path.map(|path| format!("--path={path}")))
         .args(commit.then_some("--commit"))
         .args(json.then_some("--json"));
     process::run_instead(&mut command)

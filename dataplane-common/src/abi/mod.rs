@@ -103,8 +103,10 @@ pub mod globals {
     /// Whether the kernel can be told that a packet has left its tunnel, by
     /// `BPF_F_ADJ_ROOM_DECAP_L4_UDP` and `_IPXIP4`, as 7.x can (`u8`, 0 or 1).
     pub const FORGETS_TUNNELS: &str = "FORGETS_TUNNELS";
-    /// Whether the kernel has `bpf_ktime_get_coarse_ns`, as 5.11 and later do (`u8`, 0 or 1).
-    pub const KNOWS_COARSE_CLOCK: &str = "KNOWS_COARSE_CLOCK";
+    /// Nanoseconds of a jiffy (`u32`).
+    pub const JIFFY: &str = "JIFFY";
+    /// The jiffies when `CLOCK_MONOTONIC` was zero (`u64`).
+    pub const FIRST_JIFFY: &str = "FIRST_JIFFY";
 }
 
 /// Programs that are attached nowhere: the loader runs them to find out what the kernel can do.
@@ -114,8 +116,8 @@ pub mod probes {
     /// Puts a packet into each kind of tunnel after it came out of one, and returns 0 where the
     /// kernel could.
     pub const NEXT_TUNNEL: &str = "probe_next_tunnel";
-    /// Reads the coarse clock: a kernel that has none refuses it.
-    pub const COARSE_CLOCK: &str = "probe_coarse_clock";
+    /// Returns the lower 32 bits of the jiffies.
+    pub const JIFFIES: &str = "probe_jiffies";
 }
 
 /// Most next hops; one a peer and pool.

@@ -32,12 +32,12 @@ pub fn load(pins: &Pins) -> Result<Dataplane> {
     let abilities = probe::abilities(object)?;
     let knows_inner_ethernet = u8::from(abilities.knows_inner_ethernet);
     let forgets_tunnels = u8::from(abilities.forgets_tunnels);
-    let knows_coarse_clock = u8::from(abilities.knows_coarse_clock);
     let mut loader = EbpfLoader::new();
     loader.override_global(aya_log::LEVEL, &log_level, true);
     loader.override_global(globals::KNOWS_INNER_ETHERNET, &knows_inner_ethernet, true);
     loader.override_global(globals::FORGETS_TUNNELS, &forgets_tunnels, true);
-    loader.override_global(globals::KNOWS_COARSE_CLOCK, &knows_coarse_clock, true);
+    loader.override_global(globals::JIFFY, &abilities.jiffies.length, true);
+    loader.override_global(globals::FIRST_JIFFY, &abilities.jiffies.first, true);
     for name in maps::ALL {
         loader.map_pin_path(name, pins.map(name));
     }

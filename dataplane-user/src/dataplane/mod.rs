@@ -12,6 +12,7 @@ mod fill;
 mod flows;
 mod generation;
 mod intact;
+mod jiffies;
 mod lines;
 mod load;
 mod mapping;

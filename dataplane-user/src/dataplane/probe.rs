@@ -6,7 +6,10 @@ use aya::{
     programs::{SchedClassifier, TestRun as _, TestRunOptions},
 };
 use dataplane_common::abi::{maps, probes};
+use nix::time::{ClockId, clock_getres, clock_gettime};
 use tracing::debug;
+
+use super::jiffies::Jiffies;
 
 /// An IPv4 packet that ends behind its TCP header, in an Ethernet frame: what is tried on does not
 /// look at the rest.
@@ -27,8 +30,8 @@ pub(super) struct Abilities {
     pub(super) knows_inner_ethernet: bool,
     /// Whether the kernel can be told that a packet has left its tunnel (7.x).
     pub(super) forgets_tunnels: bool,
-    /// Whether there is `bpf_ktime_get_coarse_ns` (5.11 and later).
-    pub(super) knows_coarse_clock: bool,
+    /// How the jiffies follow `CLOCK_MONOTONIC`.
+    pub(super) jiffies: Jiffies,
 }
 
 /// Loads the object, with maps of its own as small as can be, and runs what is there to be tried.
@@ -43,7 +46,7 @@ pub(super) fn abilities(object: &[u8]) -> Result<Abilities> {
     let abilities = Abilities {
         knows_inner_ethernet: run(&mut ebpf, probes::VXLAN_ROOM)? == 0,
         forgets_tunnels: run(&mut ebpf, probes::NEXT_TUNNEL)? == 0,
-        knows_coarse_clock: program(&mut ebpf, probes::COARSE_CLOCK)?.load().is_ok(),
+        jiffies: jiffies(&mut ebpf)?,
     };
     if !abilities.knows_inner_ethernet {
         debug!("no BPF_F_ADJ_ROOM_ENCAP_L2_ETH here: VXLAN is segmented in software");
@@ -51,10 +54,16 @@ pub(super) fn abilities(object: &[u8]) -> Result<Abilities> {
     if !abilities.forgets_tunnels {
         debug!("no BPF_F_ADJ_ROOM_DECAP_L4_UDP here: what goes from tunnel to tunnel is cut up");
     }
-    if !abilities.knows_coarse_clock {
-        debug!("no bpf_ktime_get_coarse_ns here: flows are timed by the finer clock");
-    }
     Ok(abilities)
+}
+
+/// The coarse clock is as fine as a jiffy is long.
+fn jiffies(ebpf: &mut Ebpf) -> Result<Jiffies> {
+    let length = clock_getres(ClockId::CLOCK_MONOTONIC_COARSE)
+        .context("cannot find out how often the timer interrupts")?;
+    let low = run(ebpf, probes::JIFFIES)?;
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).context("cannot read the clock")?;
+    Ok(Jiffies::new(length.tv_nsec().try_into()?, low, now.into()))
 }
 
 /// Loads one program, and returns what it returns.

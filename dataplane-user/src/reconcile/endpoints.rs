@@ -9,7 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use anyhow::Result;
-use dataplane_common::abi::{Addr, Endpoint, MAX_ENDPOINT_ENTRIES, maps};
+use dataplane_common::abi::{Addr, Endpoint, MAX_ENDPOINT_ENTRIES, MAX_ENDPOINTS, maps};
 
 use super::next_hops::Slots;
 use crate::dataplane::{Full, Table};
@@ -61,6 +61,11 @@ impl<N: Table<Addr, u32>, E: Slots<Endpoint>> Table<Addr, Endpoint> for Endpoint
     }
 
     fn insert(&mut self, address: &Addr, endpoint: &Endpoint) -> Result<()> {
+        // More would crowd the lines of addresses, and leave no numbers for what changes.
+        if self.known.len() >= MAX_ENDPOINTS as usize && !self.known.contains_key(address) {
+            let why = format!("it has all of its {MAX_ENDPOINTS} entries");
+            return Err(Full::new(maps::ENDPOINTS, why).into());
+        }
         let Some(&number) = self.free.front() else {
             return Err(Full::new(maps::ENDPOINT_ENTRIES, "every number is in use").into());
         };
@@ -92,25 +97,29 @@ mod tests {
     const POD: Addr = [10, 244, 1, 10];
     const OTHER: Addr = [10, 244, 1, 11];
 
-    /// Has room for one address.
+    /// Has room for one address, unless it has for any number.
     #[derive(Debug, Default)]
-    struct Numbers(BTreeMap<Addr, u32>);
+    struct Numbers {
+        numbers: BTreeMap<Addr, u32>,
+        has_room: bool,
+    }
 
     impl Table<Addr, u32> for Numbers {
         fn entries(&self) -> Result<Vec<(Addr, u32)>> {
-            Ok(self.0.iter().map(|(k, v)| (*k, *v)).collect())
+            Ok(self.numbers.iter().map(|(k, v)| (*k, *v)).collect())
         }
 
         fn insert(&mut self, key: &Addr, value: &u32) -> Result<()> {
-            if !self.0.is_empty() && !self.0.contains_key(key) {
+            let numbers = &self.numbers;
+            if !self.has_room && !numbers.is_empty() && !numbers.contains_key(key) {
                 bail!(Full::new("ENDPOINTS", "there is one"));
             }
-            self.0.insert(*key, *value);
+            self.numbers.insert(*key, *value);
             Ok(())
         }
 
         fn remove(&mut self, key: &Addr) -> Result<()> {
-            self.0.remove(key);
+            self.numbers.remove(key);
             Ok(())
         }
     }
@@ -131,7 +140,7 @@ mod tests {
     }
 
     fn number(endpoints: &InMemory) -> usize {
-        endpoints.numbers.0[&POD] as usize
+        endpoints.numbers.numbers[&POD] as usize
     }
 
     #[test]
@@ -151,7 +160,7 @@ mod tests {
         assert_eq!(endpoints.entries().unwrap(), [(POD, behind(8))]);
         endpoints.remove(&POD).unwrap();
         assert_eq!(endpoints.entries[second], Endpoint::default());
-        assert!(endpoints.numbers.0.is_empty());
+        assert!(endpoints.numbers.numbers.is_empty());
     }
 
     #[test]
@@ -173,6 +182,19 @@ mod tests {
         assert!(error.is::<Full>());
         assert_eq!(endpoints.free.len(), free);
         assert_eq!(endpoints.entries().unwrap(), [(POD, behind(7))]);
+    }
+
+    #[test]
+    fn there_are_as_many_pods_as_there_may_be_and_those_may_change() {
+        let mut endpoints = empty();
+        endpoints.numbers.has_room = true;
+        let address = |number: u32| (0x0af4_0000 + number).to_be_bytes();
+        for number in 0..MAX_ENDPOINTS {
+            endpoints.insert(&address(number), &behind(7)).unwrap();
+        }
+        let error = endpoints.insert(&address(MAX_ENDPOINTS), &behind(7));
+        assert!(error.unwrap_err().is::<Full>());
+        endpoints.insert(&address(0), &behind(8)).unwrap();
     }
 
     #[test]

@@ -7,6 +7,8 @@ mod cases;
 mod clippy;
 mod debian;
 mod demo;
+#[cfg(test)]
+mod documents;
 mod fuzz;
 mod kernels;
 mod linker;

@@ -1,8 +1,10 @@
 //! Link-layer addresses as they are written in files and printed.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Serialize, Serializer};
 
 /// An Ethernet address, in the order of the wire.
@@ -52,6 +54,20 @@ fn hex_byte(pair: &str) -> Result<u8, InvalidMac> {
         return Err(InvalidMac);
     }
     u8::from_str_radix(pair, 16).map_err(|_| InvalidMac)
+}
+
+impl JsonSchema for Mac {
+    fn schema_name() -> Cow<'static, str> {
+        "Mac".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "An Ethernet address.",
+            "type": "string",
+            "pattern": "^[0-9a-f]{2}(:[0-9a-f]{2}){5}$",
+        })
+    }
 }
 
 impl fmt::Display for Mac {

@@ -1,33 +1,42 @@
-//! The command line.
+//! The command line: `underpass NOUN list|get|watch`, and what is done with the whole node.
 
+mod completion;
+mod counters;
+mod endpoints;
+mod exit;
 mod flows;
+mod global;
+mod links;
+mod man;
+mod maps;
+mod next_hops;
+mod peers;
+mod programs;
+mod routes;
+#[cfg(test)]
+mod tests;
+mod verbs;
 
-use std::{
-    io::{self, Write},
-    net::Ipv4Addr,
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{net::Ipv4Addr, process::ExitCode};
 
-use anyhow::{Context, Result, bail};
-use clap::{Args, Parser, Subcommand};
-use dataplane_common::abi::NextHop;
-use ipnet::Ipv4Net;
+use anyhow::Result;
+use clap::{CommandFactory as _, Parser, Subcommand};
 
+use completion::Shell;
+use counters::Counters;
+use endpoints::Endpoints;
+use exit::Exit;
 use flows::Flows;
+use global::Global;
+use links::Links;
+use maps::Maps;
+use next_hops::NextHops;
+use peers::Peers;
+use programs::Programs;
+use routes::Routes;
+use verbs::{Output, print};
 
-use crate::{
-    agent,
-    config::{Config, DEFAULT_PINS, Source},
-    dataplane::Pins,
-    detach,
-    inspect::{self, CounterRow, EndpointRow, Format, PeerRow, RouteRow, Snapshot, UnmirroredRow},
-    source::kernel,
-    telemetry::{self, LogFormat},
-};
-
-/// Where the configuration is unless `--config` says otherwise.
-const DEFAULT_CONFIG: &str = "/etc/underpass/config.yaml";
+use crate::{agent, detach, inspect, telemetry};
 
 /// Carries Kubernetes pod traffic beneath the host's network stack.
 #[derive(Debug, Parser)]
@@ -37,19 +46,6 @@ struct Cli {
     global: Global,
     #[command(subcommand)]
     command: Command,
-}
-
-#[derive(Debug, Args)]
-struct Global {
-    /// Configuration file [default: /etc/underpass/config.yaml, where it exists].
-    #[arg(long, global = true, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Pin directory, instead of the configuration's.
-    #[arg(long, global = true, value_name = "DIRECTORY")]
-    pins: Option<PathBuf>,
-    /// How log lines are written.
-    #[arg(long, global = true, value_enum, default_value_t)]
-    log_format: LogFormat,
 }
 
 #[derive(Debug, Subcommand)]
@@ -70,6 +66,9 @@ enum Command {
     /// The route table of the programs.
     #[command(subcommand)]
     Routes(Routes),
+    /// What routes lead to: nodes, by which neighbour and in which encapsulation.
+    #[command(subcommand)]
+    NextHops(NextHops),
     /// The pods of this node.
     #[command(subcommand)]
     Endpoints(Endpoints),
@@ -80,14 +79,17 @@ enum Command {
     #[command(subcommand)]
     Flows(Flows),
     /// What became of packets, by hook and reason.
-    Counters {
-        /// Also the counters that are zero.
-        #[arg(long)]
-        all: bool,
-        #[command(flatten)]
-        output: Output,
-    },
-    /// What the maps hold, against what the source says now; fails where they differ.
+    Counters(Counters),
+    /// What holds programs on interfaces.
+    #[command(subcommand)]
+    Links(Links),
+    /// The BPF maps.
+    #[command(subcommand)]
+    Maps(Maps),
+    /// The BPF programs.
+    #[command(subcommand)]
+    Programs(Programs),
+    /// What the maps hold, against what the source says now; exits with 3 where they differ.
     Diff {
         #[command(flatten)]
         output: Output,
@@ -101,239 +103,73 @@ enum Command {
         #[command(flatten)]
         output: Output,
     },
-}
-
-#[derive(Debug, Subcommand)]
-enum Routes {
-    /// All routes.
-    List {
-        /// Instead, the prefixes whose packets stay with the stack, and why (source: kernel).
-        #[arg(long)]
-        unmirrored: bool,
-        #[command(flatten)]
-        output: Output,
+    /// The JSON schema of what `-o json` prints.
+    Schema,
+    /// A script that completes commands in a shell.
+    Completion {
+        /// The shell.
+        shell: Shell,
     },
-    /// The route that an address takes: the longest prefix.
-    Get {
-        /// Destination address.
-        address: Ipv4Addr,
-        #[command(flatten)]
-        output: Output,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-enum Endpoints {
-    /// All pods.
-    List {
-        #[command(flatten)]
-        output: Output,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-enum Peers {
-    /// All nodes but this one.
-    List {
-        #[command(flatten)]
-        output: Output,
-    },
-}
-
-#[derive(Debug, Args)]
-struct Output {
-    /// Form of the output.
-    #[arg(short, long = "output", value_enum, default_value_t)]
-    output: Format,
+    /// The manual page, underpass(8).
+    Man,
 }
 
 /// Does what the arguments say. Data goes to standard output, words to standard error.
 pub async fn run() -> ExitCode {
     let cli = Cli::parse();
     telemetry::init(cli.global.log_format);
-    match execute(&cli).await {
-        Ok(code) => code,
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => {
+    let exit = execute(&cli).await.unwrap_or_else(|error| {
+        let exit = Exit::of(&error);
+        if exit != Exit::Done {
             eprintln!("underpass: {error:#}");
-            ExitCode::FAILURE
         }
-    }
+        exit
+    });
+    exit.into()
 }
 
-async fn execute(cli: &Cli) -> Result<ExitCode> {
+async fn execute(cli: &Cli) -> Result<Exit> {
+    let global = &cli.global;
     let done = match &cli.command {
-        Command::Agent => agent::run(cli.global.config()?).await,
-        Command::Detach { dry_run: false } => detach::detach(&cli.global.pins()?).await,
-        Command::Detach { dry_run: true } => print(&detach::dry_run(&cli.global.pins()?).await?),
-        Command::Diff { output } => return diff(&cli.global, output.output).await,
-        Command::Routes(Routes::List {
-            unmirrored: true,
-            output,
-        }) => {
-            let rows = unmirrored(&cli.global.config()?).await?;
-            print(&inspect::render(&rows, output.output)?)
-        }
-        Command::Routes(Routes::List { output, .. }) => {
-            let snapshot = cli.global.snapshot()?;
-            let rows: Vec<_> = routes(&snapshot).collect();
-            print(&inspect::render(&rows, output.output)?)
-        }
-        Command::Routes(Routes::Get { address, output }) => {
-            let row = route_to(&cli.global.snapshot()?, *address)?;
-            print(&inspect::render(&[row], output.output)?)
-        }
-        Command::Endpoints(Endpoints::List { output }) => {
-            let rows = endpoints(&cli.global.snapshot()?);
-            print(&inspect::render(&rows, output.output)?)
-        }
-        Command::Peers(Peers::List { output }) => {
-            let rows = peers(&cli.global.snapshot()?);
-            print(&inspect::render(&rows, output.output)?)
-        }
-        Command::Flows(flows) => print(&flows.answer(&cli.global.pinned()?)?),
-        Command::Counters { all, output } => {
-            let rows: Vec<_> = inspect::counters(&cli.global.pinned()?)?
-                .into_iter()
-                .filter(|(_, counter)| *all || counter.packets != 0)
-                .map(|((hook, reason), counter)| CounterRow::new(hook, reason, counter))
-                .collect();
-            print(&inspect::render(&rows, output.output)?)
-        }
+        Command::Agent => agent::run(global.config()?).await,
+        Command::Detach { dry_run: false } => detach::detach(&global.pins()?).await,
+        Command::Detach { dry_run: true } => print(&detach::dry_run(&global.pins()?).await?),
         Command::Status { output } => {
-            let status = inspect::status(&cli.global.pinned()?)?;
+            let status = inspect::status(&global.pinned()?)?;
             print(&inspect::render_status(&status, output.output)?)
         }
+        Command::Routes(routes) => routes.run(global).await,
+        Command::NextHops(next_hops) => next_hops.run(global).await,
+        Command::Endpoints(endpoints) => endpoints.run(global).await,
+        Command::Peers(peers) => peers.run(global).await,
+        Command::Flows(flows) => flows.run(global).await,
+        Command::Counters(counters) => counters.run(global).await,
+        Command::Links(links) => links.run(global).await,
+        Command::Maps(maps) => maps.run(global).await,
+        Command::Programs(programs) => programs.run(global).await,
+        Command::Diff { output } => return diff(global, output).await,
         Command::Explain {
             source,
             destination,
             output,
         } => {
-            let explanation = inspect::explain(&cli.global.snapshot()?, *source, *destination);
+            let explanation = inspect::explain(&global.snapshot()?, *source, *destination);
             print(&inspect::render_explanation(&explanation, output.output)?)
         }
+        Command::Schema => print(&(serde_json::to_string_pretty(&inspect::schema())? + "\n")),
+        Command::Completion { shell } => print(&shell.script(Cli::command())?),
+        Command::Man => print(&man::page(Cli::command())?),
     };
-    done.map(|()| ExitCode::SUCCESS)
+    done.map(|()| Exit::Done)
 }
 
 /// Whether the maps are right is the exit status, too.
-async fn diff(global: &Global, format: Format) -> Result<ExitCode> {
+async fn diff(global: &Global, output: &Output) -> Result<Exit> {
     let differences = inspect::diff(&global.config()?, &global.pinned()?).await?;
-    print(&inspect::render(&differences, format)?)?;
+    output.list(&differences)?;
     Ok(if differences.is_empty() {
-        ExitCode::SUCCESS
+        Exit::Done
     } else {
-        ExitCode::FAILURE
+        Exit::Different
     })
-}
-
-impl Global {
-    fn config_file(&self) -> PathBuf {
-        self.config.clone().unwrap_or_else(|| DEFAULT_CONFIG.into())
-    }
-
-    /// The configuration, with the pins that are named.
-    fn config(&self) -> Result<Config> {
-        let mut config = Config::load(&self.config_file())?;
-        if let Some(pins) = &self.pins {
-            config.pins.clone_from(pins);
-        }
-        Ok(config)
-    }
-
-    /// The pins that are named, else the configuration's, else the default.
-    fn pins(&self) -> Result<Pins> {
-        if let Some(directory) = &self.pins {
-            return Ok(Pins::new(directory));
-        }
-        let config = self.config_file();
-        if self.config.is_none() && !config.exists() {
-            return Ok(Pins::new(Path::new(DEFAULT_PINS)));
-        }
-        Ok(Pins::new(&Config::load(&config)?.pins))
-    }
-
-    fn snapshot(&self) -> Result<Snapshot> {
-        Snapshot::read(&self.pinned()?)
-    }
-
-    /// The pins, which have to be there.
-    fn pinned(&self) -> Result<Pins> {
-        let pins = self.pins()?;
-        if !pins.exist() {
-            bail!(
-                "nothing is pinned in {} by this version: its agent has not run with these pins \
-                 (see --config and --pins), or has been detached",
-                pins.base().display()
-            );
-        }
-        Ok(pins)
-    }
-}
-
-fn routes(snapshot: &Snapshot) -> impl Iterator<Item = RouteRow> {
-    snapshot
-        .routes
-        .iter()
-        .map(|(prefix, next_hop)| RouteRow::new(*prefix, next_hop, &snapshot.tables))
-}
-
-async fn unmirrored(config: &Config) -> Result<Vec<UnmirroredRow>> {
-    let Source::Kernel(source) = &config.source else {
-        bail!("the routes are not the kernel's here: `source` in the configuration is a file");
-    };
-    let survey = kernel::survey(config, source).await?;
-    let rows = survey.fib.unmirrored().into_iter();
-    Ok(rows.map(UnmirroredRow::from).collect())
-}
-
-fn route_to(snapshot: &Snapshot, address: Ipv4Addr) -> Result<RouteRow> {
-    let ((length, network), next_hop) = snapshot
-        .tables
-        .route_entry(address.octets())
-        .with_context(|| format!("no route to {address}: its packets go to the stack"))?;
-    Ok(RouteRow::new(
-        Ipv4Net::new(network.into(), length)?,
-        next_hop,
-        &snapshot.tables,
-    ))
-}
-
-fn endpoints(snapshot: &Snapshot) -> Vec<EndpointRow> {
-    snapshot
-        .tables
-        .endpoints
-        .iter()
-        .map(|(address, endpoint)| EndpointRow::new((*address).into(), endpoint))
-        .collect()
-}
-
-fn peers(snapshot: &Snapshot) -> Vec<PeerRow> {
-    let next_hops = snapshot.next_hops();
-    snapshot
-        .tables
-        .peers
-        .iter()
-        .map(|(address, peer)| {
-            let routes: Vec<NextHop> = next_hops
-                .iter()
-                .filter(|next_hop| next_hop.peer == *address)
-                .copied()
-                .collect();
-            PeerRow::new((*address).into(), peer, &routes)
-        })
-        .collect()
-}
-
-fn print(text: &str) -> Result<()> {
-    io::stdout()
-        .write_all(text.as_bytes())
-        .context("cannot write to standard output")
-}
-
-/// Whoever read our output has seen enough.
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error
-        .downcast_ref::<io::Error>()
-        .is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }

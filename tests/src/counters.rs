@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use serde::Deserialize;
 
-use crate::Node;
+use crate::{Node, items};
 
 /// Packets and bytes by hook and reason, by the names that `underpass counters` prints.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,8 +38,7 @@ impl Counters {
             node.name(),
             String::from_utf8_lossy(&output.stderr)
         );
-        let rows: Vec<Row> = serde_json::from_slice(&output.stdout)
-            .context("read the JSON of underpass counters")?;
+        let rows: Vec<Row> = items(&output.stdout)?;
         Ok(Self(
             rows.into_iter()
                 .map(|row| {

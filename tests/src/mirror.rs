@@ -8,7 +8,7 @@ use ipnet::Ipv4Net;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use crate::{Counters, Node, eventually};
+use crate::{Counters, Node, eventually, items};
 
 /// A route of the programs, as `underpass routes` prints it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -75,7 +75,7 @@ pub fn unmirrored(node: &Node) -> Result<Vec<Unmirrored>> {
     read(node, &["routes", "list", "--unmirrored", "-o", "json"])
 }
 
-fn read<T: DeserializeOwned>(node: &Node, arguments: &[&str]) -> Result<T> {
+fn read<T: DeserializeOwned>(node: &Node, arguments: &[&str]) -> Result<Vec<T>> {
     let output = node.underpass(arguments)?;
     ensure!(
         output.status.success(),
@@ -84,7 +84,7 @@ fn read<T: DeserializeOwned>(node: &Node, arguments: &[&str]) -> Result<T> {
         node.name(),
         String::from_utf8_lossy(&output.stderr)
     );
-    serde_json::from_slice(&output.stdout).context("read the JSON of underpass routes")
+    items(&output.stdout)
 }
 
 /// The route that the node's programs have for an address; none if it is left to the stack.
@@ -95,8 +95,7 @@ pub fn route_to(node: &Node, address: Ipv4Addr) -> Result<Option<Route>> {
         ensure!(error.contains("no route to"), "routes get: {error}");
         return Ok(None);
     }
-    let rows: Vec<Route> = serde_json::from_slice(&output.stdout)?;
-    Ok(rows.into_iter().next())
+    Ok(items(&output.stdout)?.into_iter().next())
 }
 
 /// Waits until the programs' route to `address` is what it should be.

@@ -14,7 +14,7 @@ use dataplane_common::abi::NextHopKind;
 use dataplane_tests::{
     Counters, Lab, Mode, NetNs, Node, PacketSocket, PingOptions,
     calico::{self, Remote, Way},
-    eventually, patient, ping, require_root, take_carrier,
+    eventually, items, patient, ping, require_root, take_carrier,
 };
 use dataplane_user::{
     dataplane::Pins,
@@ -216,8 +216,8 @@ fn flows(wire: &PacketSocket) -> Result<BTreeMap<u16, usize>> {
 fn is_shown(node: &Node, client: Ipv4Addr) -> Result<()> {
     let anycast = ANYCAST.to_string();
     let output = node.underpass(&["routes", "get", &anycast, "-o", "json"])?;
-    let rows: Value = serde_json::from_slice(&output.stdout)?;
-    let row = &rows[0];
+    let rows: Vec<Value> = items(&output.stdout)?;
+    let row = rows.first().context("a route")?;
     assert_eq!(row["kind"], "multipath", "{row}");
     let ways = row["ways"].as_array().context("ways")?;
     let shares: Vec<_> = ways.iter().map(|way| &way["share"]).collect();

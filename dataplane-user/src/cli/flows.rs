@@ -2,11 +2,15 @@
 
 use std::net::Ipv4Addr;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::{Args, Subcommand};
 use dataplane_common::abi::Generation;
 
-use super::Output;
+use super::{
+    exit::Refusal,
+    global::Global,
+    verbs::{Output, Watch, print},
+};
 use crate::{
     dataplane::{Generations, Pins},
     inspect::{self, Selection, State},
@@ -39,6 +43,13 @@ pub(super) enum Flows {
         #[command(flatten)]
         output: Output,
     },
+    /// The flows that are remembered, and then those that change: how they stand, and what is carried.
+    Watch {
+        #[command(flatten)]
+        filter: Filter,
+        #[command(flatten)]
+        watch: Watch,
+    },
     /// Have the stack see every flow anew before it is carried on.
     Flush,
 }
@@ -63,12 +74,10 @@ pub(super) struct Filter {
 }
 
 impl Flows {
-    /// What is to be printed.
-    pub(super) fn answer(&self, pins: &Pins) -> Result<String> {
+    pub(super) async fn run(&self, global: &Global) -> Result<()> {
         match self {
             Self::List { filter, output } => {
-                let rows = inspect::flows(pins, &filter.selection())?;
-                inspect::render(&rows, output.output)
+                output.list(&inspect::flows(&global.pinned()?, &filter.selection())?)
             }
             Self::Get {
                 source,
@@ -85,25 +94,36 @@ impl Flows {
                     in_full: true,
                     ..Selection::default()
                 };
-                let rows = inspect::flows(pins, &selection)?;
+                let rows = inspect::flows(&global.pinned()?, &selection)?;
                 if rows.is_empty() {
-                    bail!(
-                        "no such flow between {source} and {destination} is remembered: no packet of \
-                         it has come that could be carried, but for what opens or closes a connection \
-                         (see `underpass explain {source} {destination}`), or it was long ago"
-                    );
+                    return Err(not_remembered(*source, *destination).into());
                 }
-                inspect::render_stories(&rows, output.output)
+                print(&inspect::render_stories(&rows, output.output)?)
             }
-            Self::Flush => {
-                let (accelerated, all) = inspect::count_flows(pins)?;
-                Generations::open(pins, Generation::Flush)?.bump()?;
-                Ok(format!(
-                    "{accelerated} of {all} flows were accelerated; the stack sees each of them anew\n"
-                ))
+            Self::Watch { filter, watch } => {
+                let selection = filter.selection();
+                let read = || inspect::flows(&global.pinned()?, &selection);
+                watch.run(read).await
             }
+            Self::Flush => print(&flush(&global.pinned()?)?),
         }
     }
+}
+
+fn not_remembered(source: Ipv4Addr, destination: Ipv4Addr) -> Refusal {
+    Refusal::NotFound(format!(
+        "no such flow between {source} and {destination} is remembered: no packet of it has come that \
+         could be carried, but for what opens or closes a connection (see `underpass explain {source} \
+         {destination}`), or it was long ago"
+    ))
+}
+
+fn flush(pins: &Pins) -> Result<String> {
+    let (accelerated, all) = inspect::count_flows(pins)?;
+    Generations::open(pins, Generation::Flush)?.bump()?;
+    Ok(format!(
+        "{accelerated} of {all} flows were accelerated; the stack sees each of them anew\n"
+    ))
 }
 
 impl Filter {

@@ -194,12 +194,29 @@ struct Pin {
     clsact: bool,
 }
 
-/// What is pinned or recorded as attached to traffic control: interface index, hook, and `tcx` or
-/// `clsact`.
-pub fn attached(pins: &Pins) -> Result<Vec<(u32, Hook, &'static str)>> {
+/// What is pinned or recorded as attached to traffic control.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attached {
+    /// Interface index.
+    pub ifindex: u32,
+    /// Which program.
+    pub hook: Hook,
+    /// `tcx` or `clsact`.
+    pub way: &'static str,
+    /// Where the link is pinned, or what is recorded of the filter.
+    pub pin: PathBuf,
+}
+
+/// Everything that is pinned or recorded as attached to traffic control.
+pub fn attached(pins: &Pins) -> Result<Vec<Attached>> {
     let attached = recorded(pins)?.into_iter().map(|pin| {
         let (ifindex, hook) = pin.key;
-        (ifindex, hook, if pin.clsact { "clsact" } else { "tcx" })
+        Attached {
+            ifindex,
+            hook,
+            way: if pin.clsact { "clsact" } else { "tcx" },
+            pin: pin.path,
+        }
     });
     Ok(attached.collect())
 }

@@ -32,10 +32,10 @@ pub async fn check_intact(pins: &Pins, programs: &BTreeSet<Attachment>) -> Resul
         };
         let way = attached
             .iter()
-            .find(|(ifindex, hook, _)| (*ifindex, *hook) == (program.ifindex, program.hook));
-        let is_on = match way {
+            .find(|there| (there.ifindex, there.hook) == (program.ifindex, program.hook));
+        let is_on = match way.map(|there| there.way) {
             None => false,
-            Some((_, _, "tcx")) => is_on_tcx(&interface, program)?,
+            Some("tcx") => is_on_tcx(&interface, program)?,
             Some(_) => clsact::is_on(&netlink, program).await?,
         };
         if !is_on {

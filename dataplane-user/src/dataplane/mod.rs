@@ -7,6 +7,7 @@ mod addresses;
 mod attach;
 mod audit;
 mod clsact;
+mod described;
 mod endpoints;
 mod fill;
 mod flows;
@@ -28,8 +29,9 @@ mod trie;
 mod xdp;
 
 pub use addresses::AddressMap;
-pub use attach::{Applied, Attachment, Attachments, attached};
+pub use attach::{Applied, Attached, Attachment, Attachments, attached};
 pub use clsact::forget_qdisc;
+pub use described::{linked_program, pinned_maps, programs};
 pub use endpoints::endpoints;
 pub use fill::{Fill, fills};
 pub use flows::{Flows, flow_tuples, now, ticks, time};
@@ -42,7 +44,7 @@ pub use pins::{PinLock, Pins};
 pub use removal::{Removal, Removals, removals, remove_others};
 pub use routes::RouteMap;
 pub use sysctls::{Changed, changed_sysctls, restore_sysctls, set_sysctls, spare_connections};
-pub use xdp::{WhyOff, XdpLinks, XdpMode, XdpState, XdpUplink, xdp_states};
+pub use xdp::{WhyOff, XdpLinks, XdpMode, XdpState, XdpUplink, xdp_pin, xdp_states};
 
 use anyhow::Result;
 use tracing::warn;

@@ -158,7 +158,7 @@ impl XdpLinks {
     }
 
     fn path(&self, ifindex: u32, state: XdpState) -> PathBuf {
-        self.pins.xdp().join(name(ifindex, state))
+        xdp_pin(&self.pins, ifindex, state)
     }
 }
 
@@ -168,6 +168,12 @@ pub fn xdp_states(pins: &Pins) -> Result<BTreeMap<u32, XdpState>> {
     Ok(records
         .map(|record| (record.ifindex, record.state))
         .collect())
+}
+
+/// Where the link is pinned that has XDP in this state on an interface, or what is recorded of it.
+#[must_use]
+pub fn xdp_pin(pins: &Pins, ifindex: u32, state: XdpState) -> PathBuf {
+    pins.xdp().join(name(ifindex, state))
 }
 
 fn attach_link(program: &mut Xdp, ifindex: u32, mode: XdpMode) -> Result<FdLink> {

@@ -7,6 +7,7 @@ use dataplane_common::{
     abi::{Config, Counter, Hook, flags, maps},
     reason::{Action, Reason},
 };
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{Row, counters, rows};
@@ -16,7 +17,7 @@ use crate::{
 };
 
 /// Which packets are carried, and how many were.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Acceleration {
     /// `established` or `all`.
@@ -88,7 +89,7 @@ impl fmt::Display for Acceleration {
 }
 
 /// A sysctl that was changed for the sake of acceleration.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SysctlRow {
     /// Its name.

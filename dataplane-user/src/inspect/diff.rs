@@ -5,10 +5,11 @@ use std::{collections::BTreeMap, fmt::Debug, net::Ipv4Addr, path::Path, time::Du
 use anyhow::{Context, Result};
 use dataplane_common::abi::{Addr, Endpoint, NextHop, NextHopKind, WAYS, maps};
 use ipnet::Ipv4Net;
+use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::time::sleep;
 
-use super::{Row, Snapshot};
+use super::{Listed, Row, Snapshot};
 use crate::{
     config::{Config, KernelSource, Source},
     dataplane::Pins,
@@ -19,7 +20,7 @@ use crate::{
 };
 
 /// An entry of a map that is not what it should be.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Difference {
     /// The map.
@@ -45,6 +46,18 @@ impl Row for Difference {
             or_none(&self.expected),
             or_none(&self.found),
         ]
+    }
+}
+
+impl Listed for Difference {
+    const KIND: &'static str = "Difference";
+
+    fn key(&self) -> String {
+        format!("{} {}", self.map, self.key)
+    }
+
+    fn says_as(&self, other: &Self) -> bool {
+        self == other
     }
 }
 

@@ -16,12 +16,13 @@ use dataplane_common::{
     tables::Tables,
 };
 use network_types::ip::Ipv4Hdr;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{Snapshot, rows};
 
 /// What would happen to a packet, and why.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Explanation {
     /// The packet's source.

@@ -9,11 +9,10 @@ use std::{cmp::Reverse, collections::BTreeMap, net::Ipv4Addr, time::Duration};
 
 use anyhow::{Result, bail};
 use dataplane_common::abi::{
-    Config, Direction, Flow, FlowKey, Generation, MAX_NEXT_HOPS, NextHop, WAY_IN, WAY_OUT, flags,
-    maps,
+    Config, Direction, Flow, FlowKey, Generation, NextHop, WAY_IN, WAY_OUT, flags, maps,
 };
 
-use super::rows;
+use super::{next_hops::live_next_hops, rows};
 use crate::{
     dataplane::{BpfArray, Flows, Generations, Pins, endpoints, flow_tuples, now, time},
     kernel::{Conntrack, Detail},
@@ -255,20 +254,6 @@ fn ends(key: &FlowKey) -> [End; 2] {
         port,
     };
     [end(key.lower, ports[0]), end(key.higher, ports[1])]
-}
-
-/// The next hops that are live, by their numbers.
-fn live_next_hops(pins: &Pins) -> Result<BTreeMap<u64, NextHop>> {
-    let live = BpfArray::<u32>::open_array(pins, maps::NEXT_HOP_LIVE)?;
-    let next_hops = BpfArray::<NextHop>::open_array(pins, maps::NEXT_HOPS)?;
-    let mut found = BTreeMap::new();
-    for id in 0..MAX_NEXT_HOPS {
-        let next_hop = next_hops.get(id * 2 + (live.get(id)? & 1))?;
-        if next_hop.kind().is_some() {
-            found.insert(u64::from(id), next_hop);
-        }
-    }
-    Ok(found)
 }
 
 /// The interfaces of the pods here, by their addresses.

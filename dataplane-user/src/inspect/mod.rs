@@ -2,20 +2,36 @@
 
 mod acceleration;
 mod diff;
+mod envelope;
 mod explain;
 mod flows;
+mod links;
+mod lists;
+mod maps;
+mod next_hops;
 mod output;
+mod programs;
 mod rows;
+mod schema;
 mod snapshot;
 mod status;
+mod watch;
 
 pub use acceleration::{Acceleration, SysctlRow};
 pub use diff::{Difference, diff};
+pub use envelope::API_VERSION;
 pub use explain::{Explanation, explain};
 pub use flows::{
     DirectionRow, End, FlowRow, Selection, State, count_flows, flows, protocol_number,
 };
-pub use output::{Format, Row, render, render_explanation, render_status, render_stories};
+pub use links::{LinkRow, links};
+pub use lists::{counter_rows, endpoints, peers, routes};
+pub use maps::{MapRow, maps};
+pub use next_hops::{NextHopRow, next_hops};
+pub use output::{Format, Listed, Row, render, render_explanation, render_status, render_stories};
+pub use programs::{ProgramRow, programs};
 pub use rows::{CounterRow, EndpointRow, PeerRow, RouteRow, UnmirroredRow, WayRow};
+pub use schema::schema;
 pub use snapshot::{Snapshot, counters};
-pub use status::{HookRow, MapRow, Status, status};
+pub use status::{FillRow, HookRow, Status, status};
+pub use watch::{Change, Watch};

@@ -8,16 +8,18 @@ use dataplane_common::{
     reason::Reason,
 };
 use ipnet::Ipv4Net;
+use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::Row;
+use super::{Listed, Row};
 use crate::{address::Mac, fib::Unmirrored, kernel::interface_name};
 
 /// A route and its next hop.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RouteRow {
     /// Destinations.
+    #[schemars(with = "String")]
     pub prefix: Ipv4Net,
     /// `local`, `blackhole`, `direct`, `ipip`, `vxlan`, `multipath` or `unset`.
     pub kind: &'static str,
@@ -39,7 +41,7 @@ pub struct RouteRow {
 }
 
 /// One of the ways of a route that has many.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WayRow {
     /// Of 32 flows, how many take it.
@@ -122,6 +124,7 @@ pub(super) fn ways(next_hop: &NextHop, tables: &MemoryTables) -> Vec<(NextHop, u
 impl Row for RouteRow {
     const COLUMNS: &'static [&'static str] =
         &["PREFIX", "KIND", "PEER", "GATEWAY", "INTERFACE", "MTU"];
+    const MORE: &'static [&'static str] = &["SHARES"];
 
     fn cells(&self) -> Vec<String> {
         vec![
@@ -132,6 +135,26 @@ impl Row for RouteRow {
             self.cell(self.interface.as_ref(), |way| way.interface.as_ref()),
             self.cell(self.mtu.as_ref(), |way| way.mtu.as_ref()),
         ]
+    }
+
+    fn more(&self) -> Vec<String> {
+        let shares = self.ways.iter().map(|way| way.share.to_string());
+        let shares: Vec<_> = shares.collect();
+        vec![optional(
+            (!shares.is_empty()).then(|| shares.join(",")).as_ref(),
+        )]
+    }
+}
+
+impl Listed for RouteRow {
+    const KIND: &'static str = "Route";
+
+    fn key(&self) -> String {
+        self.prefix.to_string()
+    }
+
+    fn says_as(&self, other: &Self) -> bool {
+        self == other
     }
 }
 
@@ -147,10 +170,11 @@ impl RouteRow {
 }
 
 /// A prefix whose packets stay with the stack.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct UnmirroredRow {
     /// Destinations.
+    #[schemars(with = "String")]
     pub prefix: Ipv4Net,
     /// Why.
     pub why: String,
@@ -170,8 +194,20 @@ impl Row for UnmirroredRow {
     }
 }
 
+impl Listed for UnmirroredRow {
+    const KIND: &'static str = "UnmirroredRoute";
+
+    fn key(&self) -> String {
+        self.prefix.to_string()
+    }
+
+    fn says_as(&self, other: &Self) -> bool {
+        self == other
+    }
+}
+
 /// A local pod.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EndpointRow {
     /// Its address.
@@ -221,8 +257,20 @@ impl Row for EndpointRow {
     }
 }
 
+impl Listed for EndpointRow {
+    const KIND: &'static str = "Endpoint";
+
+    fn key(&self) -> String {
+        self.address.to_string()
+    }
+
+    fn says_as(&self, other: &Self) -> bool {
+        self == other
+    }
+}
+
 /// Another node.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PeerRow {
     /// Its address.
@@ -272,8 +320,20 @@ impl Row for PeerRow {
     }
 }
 
+impl Listed for PeerRow {
+    const KIND: &'static str = "Peer";
+
+    fn key(&self) -> String {
+        self.address.to_string()
+    }
+
+    fn says_as(&self, other: &Self) -> bool {
+        self == other
+    }
+}
+
 /// A counter.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CounterRow {
     /// Where the packets were seen.
@@ -318,6 +378,18 @@ impl Row for CounterRow {
             self.bytes.to_string(),
             self.description.to_owned(),
         ]
+    }
+}
+
+impl Listed for CounterRow {
+    const KIND: &'static str = "Counter";
+
+    fn key(&self) -> String {
+        format!("{} {}", self.hook, self.reason)
+    }
+
+    fn says_as(&self, other: &Self) -> bool {
+        self == other
     }
 }
 

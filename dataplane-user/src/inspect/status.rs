@@ -1,14 +1,15 @@
 //! What runs on this node, as the pins say.
 
 use anyhow::Result;
-use dataplane_common::abi::{Hook, maps};
+use dataplane_common::abi::maps;
+use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Acceleration, Row, SysctlRow, acceleration, rows};
-use crate::dataplane::{self, Pins, XdpState};
+use super::{Acceleration, Row, SysctlRow, acceleration, links, rows};
+use crate::dataplane::{self, Pins};
 
 /// What runs on this node.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Status {
     /// Whether an agent keeps the dataplane true. Without one it goes on as it is.
@@ -23,11 +24,11 @@ pub struct Status {
     /// The programs, by interface.
     pub hooks: Vec<HookRow>,
     /// How full the maps are.
-    pub maps: Vec<MapRow>,
+    pub maps: Vec<FillRow>,
 }
 
 /// A hook of an interface.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HookRow {
     /// The interface.
@@ -55,9 +56,9 @@ impl Row for HookRow {
 }
 
 /// A map that may become full.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct MapRow {
+pub struct FillRow {
     /// Its name.
     pub map: &'static str,
     /// How many entries it holds; of the routes, how many lines of 64 bytes.
@@ -66,7 +67,7 @@ pub struct MapRow {
     pub max_entries: u32,
 }
 
-impl Row for MapRow {
+impl Row for FillRow {
     const COLUMNS: &'static [&'static str] = &["MAP", "ENTRIES", "MAX-ENTRIES"];
 
     fn cells(&self) -> Vec<String> {
@@ -80,31 +81,11 @@ impl Row for MapRow {
 
 /// Reads what runs with these pins.
 pub fn status(pins: &Pins) -> Result<Status> {
-    let mut hooks = Vec::new();
-    for (ifindex, hook, way) in dataplane::attached(pins)? {
-        hooks.push(HookRow {
-            interface: rows::interface(ifindex),
-            hook: hook.name(),
-            state: way,
-            why: None,
-        });
-    }
-    for (ifindex, state) in dataplane::xdp_states(pins)? {
-        hooks.push(HookRow {
-            interface: rows::interface(ifindex),
-            hook: Hook::XdpUplink.name(),
-            state: state.name(),
-            why: match state {
-                XdpState::On(_) => None,
-                XdpState::Off(why) => Some(why.to_string()),
-            },
-        });
-    }
-    hooks.sort();
+    let hooks = links::attached(pins)?.into_iter();
     let fills = dataplane::fills(pins)?.into_iter();
     Ok(Status {
         maps: fills
-            .map(|fill| MapRow {
+            .map(|fill| FillRow {
                 map: fill.map,
                 entries: fill.entries,
                 max_entries: fill.max_entries,
@@ -118,6 +99,6 @@ pub fn status(pins: &Pins) -> Result<Status> {
         sysctls: acceleration::sysctls(pins)?,
         agent_running: pins.are_locked()?,
         pins: pins.base().display().to_string(),
-        hooks,
+        hooks: hooks.map(|(hook, _, _)| hook).collect(),
     })
 }

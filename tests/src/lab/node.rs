@@ -177,6 +177,12 @@ impl Node {
         agent::command(self, build, arguments)?.output()
     }
 
+    /// Starts `underpass` beside the test, as [`Node::underpass`] runs it; its output goes where that of
+    /// [`Node::start`] does.
+    pub fn start_underpass(&self, name: &str, arguments: &[&str]) -> Result<Background> {
+        self.start(name, agent::command(self, Build::Tested, arguments)?)
+    }
+
     /// Waits until the node's agent knows the Ethernet addresses of all its pods: until then their
     /// packets go by the stack, which resolves them.
     pub fn wait_resolved(&self) -> Result<()> {

@@ -2,16 +2,17 @@
 
 use std::{fmt, net::Ipv4Addr, time::Duration};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::state::{State, why_unverified};
 use crate::{
-    inspect::{Row, rows},
+    inspect::{Listed, Row, rows},
     kernel::{ConnTuple, ConnectionEntry},
 };
 
 /// A flow.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FlowRow {
     /// One end, that with the lower address.
@@ -41,7 +42,7 @@ pub struct FlowRow {
 }
 
 /// An end of a flow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct End {
     /// Its address.
     pub address: Ipv4Addr,
@@ -51,7 +52,7 @@ pub struct End {
 }
 
 /// One direction of a flow.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DirectionRow {
     /// How many seconds ago the stack let one of its packets through.
@@ -131,6 +132,7 @@ impl Row for FlowRow {
     const COLUMNS: &'static [&'static str] = &[
         "A", "B", "PROTOCOL", "AGE", "STATE", "VERIFIED", "PACKETS", "A->B", "B->A", "WHY",
     ];
+    const MORE: &'static [&'static str] = &["CONNTRACK"];
 
     fn cells(&self) -> Vec<String> {
         let ways = [&self.a_to_b, &self.b_to_a];
@@ -150,6 +152,29 @@ impl Row for FlowRow {
             rows::optional(self.b_to_a.way.as_ref()),
             rows::optional(self.why.as_ref()),
         ]
+    }
+
+    fn more(&self) -> Vec<String> {
+        vec![rows::optional(self.conntrack.as_ref())]
+    }
+}
+
+impl Listed for FlowRow {
+    const KIND: &'static str = "Flow";
+
+    fn key(&self) -> String {
+        let Self { a, b, .. } = self;
+        format!("{a} {b} {}", self.protocol_cell())
+    }
+
+    /// Whatever its age, how long ago it was verified, and when conntrack will forget it.
+    fn says_as(&self, other: &Self) -> bool {
+        let said = |flow: &Self| {
+            let ways = [&flow.a_to_b, &flow.b_to_a];
+            let ways = ways.map(|way| (way.packets, way.way.clone()));
+            (flow.state, flow.why.clone(), ways)
+        };
+        said(self) == said(other)
     }
 }
 

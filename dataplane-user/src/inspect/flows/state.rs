@@ -2,12 +2,13 @@
 
 use clap::ValueEnum;
 use dataplane_common::abi::{Direction, Flow};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::kernel::{ConnTuple, ConnectionEntry};
 
 /// How a flow stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum State {
     /// Its packets are carried.

@@ -4,7 +4,7 @@ use std::{cmp::Reverse, collections::BTreeMap, fs};
 
 use anyhow::{Context as _, Result, ensure};
 use dataplane_common::reason::{Action, Reason};
-use dataplane_tests::{Lab, Node};
+use dataplane_tests::{Lab, Node, items};
 use serde::Deserialize;
 
 /// What became of a node's IPv4 packets, each counted once.
@@ -109,8 +109,7 @@ fn by_reason(node: &Node) -> Result<BTreeMap<Reason, u64>> {
         node.name(),
         String::from_utf8_lossy(&output.stderr).trim_end()
     );
-    let rows: Vec<CounterRow> = serde_json::from_slice(&output.stdout)
-        .with_context(|| format!("understand `underpass counters` of {}", node.name()))?;
+    let rows: Vec<CounterRow> = items(&output.stdout)?;
     let mut by_reason = BTreeMap::new();
     for row in rows {
         *by_reason.entry(reason(&row.reason)?).or_default() += row.packets;

@@ -1,0 +1,83 @@
+use clap::ValueEnum as _;
+
+use super::*;
+
+const NOUNS: [&str; 9] = [
+    "routes",
+    "next-hops",
+    "endpoints",
+    "peers",
+    "flows",
+    "counters",
+    "links",
+    "maps",
+    "programs",
+];
+
+#[test]
+fn every_noun_has_the_same_verbs_with_the_same_output() {
+    let command = Cli::command();
+    command.clone().debug_assert();
+    for noun in NOUNS {
+        let noun = command.find_subcommand(noun).expect(noun);
+        for verb in ["list", "get", "watch"] {
+            let verb = noun.find_subcommand(verb).expect(verb);
+            let has_output = verb
+                .get_arguments()
+                .any(|argument| argument.get_long() == Some("output"));
+            assert!(has_output, "{} {}", noun.get_name(), verb.get_name());
+        }
+    }
+}
+
+#[test]
+fn counters_are_listed_without_a_verb_too() {
+    for words in [
+        &["counters"][..],
+        &["counters", "--all", "-o", "json"],
+        &["counters", "list", "--all"],
+        &["counters", "get", "no-route", "-o", "yaml"],
+        &["counters", "watch", "--interval", "100ms"],
+    ] {
+        let words = ["underpass"].iter().chain(words);
+        assert!(Cli::try_parse_from(words.clone()).is_ok(), "{words:?}");
+    }
+    for words in [
+        &["underpass", "counters", "--all", "watch"][..],
+        &["underpass", "counters", "watch", "--interval", "0s"],
+        &["underpass", "counters", "watch", "--interval", "soon"],
+    ] {
+        let error = Cli::try_parse_from(words).unwrap_err();
+        assert_eq!(error.exit_code(), Exit::Usage as i32, "{words:?}");
+    }
+}
+
+#[test]
+fn each_shell_completes_every_noun() {
+    for shell in Shell::value_variants() {
+        let script = shell.script(Cli::command()).unwrap();
+        for noun in NOUNS {
+            assert!(script.contains(noun), "{shell:?}: {noun}");
+        }
+    }
+}
+
+#[test]
+fn the_manual_has_every_command_and_what_it_exits_with() {
+    let page = man::page(Cli::command()).unwrap();
+    for title in [
+        ".TH underpass 8",
+        ".SH COMMANDS",
+        ".SS \"underpass next-hops get\"",
+        ".SS \"underpass counters\"",
+        ".SS \"underpass counters watch\"",
+        ".SH \"EXIT STATUS\"",
+        ".SH FILES",
+        ".SH ENVIRONMENT",
+    ] {
+        assert!(page.contains(title), "{title}\n{page}");
+    }
+    for exit in Exit::ALL {
+        assert!(page.contains(exit.meaning()), "{exit:?}\n{page}");
+    }
+}

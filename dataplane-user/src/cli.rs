@@ -36,7 +36,7 @@ use programs::Programs;
 use routes::Routes;
 use verbs::{Output, print};
 
-use crate::{agent, detach, inspect, telemetry};
+use crate::{agent, detach, inspect, prepare, telemetry};
 
 /// Carries Kubernetes pod traffic beneath the host's network stack.
 #[derive(Debug, Parser)]
@@ -52,6 +52,8 @@ struct Cli {
 enum Command {
     /// Load and attach the programs, fill the maps, and keep them true.
     Agent,
+    /// Mount the BPF file system, and set what connection tracking needs, for an agent that may not.
+    Prepare,
     /// Remove everything that the agent has made on this node.
     Detach {
         /// Only list what would be done.
@@ -132,6 +134,7 @@ async fn execute(cli: &Cli) -> Result<Exit> {
     let global = &cli.global;
     let done = match &cli.command {
         Command::Agent => agent::run(global.config()?).await,
+        Command::Prepare => prepare::prepare(&global.config()?),
         Command::Detach { dry_run: false } => detach::detach(&global.pins()?).await,
         Command::Detach { dry_run: true } => print(&detach::dry_run(&global.pins()?).await?),
         Command::Status { output } => {

@@ -19,6 +19,7 @@ pub mod inspect;
 pub mod kernel;
 pub mod node;
 pub mod plan;
+pub mod prepare;
 pub mod reconcile;
 pub mod source;
 pub mod telemetry;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use crate::{Background, Node, NsCommand};
+use crate::{Background, Confinement, Node, NsCommand};
 
 /// What an agent says once its maps hold what its sources say.
 const IN_SYNC: &str = "in sync";
@@ -62,13 +62,25 @@ impl Agent {
         cluster_yaml: &str,
         variables: &[(&str, &str)],
     ) -> Result<Self> {
-        replace(&config_path(node), config_yaml)?;
+        write_config(node, config_yaml)?;
         write_cluster(node, cluster_yaml)?;
         let command = variables.iter().fold(
             command(node, Build::Tested, &["agent"])?,
             |command, (name, value)| command.env(name, value),
         );
         Self::run(node, command)
+    }
+
+    /// As [`Agent::spawn`], within what a container allows.
+    pub fn confined(
+        node: &Node,
+        config_yaml: &str,
+        cluster_yaml: &str,
+        confinement: &Confinement,
+    ) -> Result<Self> {
+        write_config(node, config_yaml)?;
+        write_cluster(node, cluster_yaml)?;
+        Self::run(node, confined(node, confinement, &["agent"])?)
     }
 
     /// Starts an agent where there was one, with what that was configured with, and waits until it
@@ -133,9 +145,22 @@ impl Build {
 
 /// `underpass` on a node, with the node's configuration.
 pub(crate) fn command(node: &Node, build: Build, arguments: &[&str]) -> Result<NsCommand> {
-    let words = build.words(arguments)?;
+    Ok(configured(node, &build.words(arguments)?))
+}
+
+/// The same, within what a container allows.
+pub(crate) fn confined(
+    node: &Node,
+    confinement: &Confinement,
+    arguments: &[&str],
+) -> Result<NsCommand> {
+    let words = Build::Tested.words(arguments)?;
+    Ok(configured(node, &confinement.around(words)))
+}
+
+fn configured(node: &Node, words: &[String]) -> NsCommand {
     let command = node.ns().command(&words[0]).args(&words[1..]);
-    Ok(command.arg("--config").arg(config_path(node)))
+    command.arg("--config").arg(config_path(node))
 }
 
 /// The configuration of a node's agent.
@@ -170,6 +195,11 @@ pub(crate) fn mirror_config(node: &Node) -> String {
 #[must_use]
 pub fn beside_netfilter(config: &str) -> String {
     config.replace("acceleration: all", "acceleration: established")
+}
+
+/// Replaces a node's configuration.
+pub(crate) fn write_config(node: &Node, config_yaml: &str) -> Result<()> {
+    replace(&config_path(node), config_yaml)
 }
 
 /// Replaces a node's cluster file.

@@ -243,8 +243,21 @@ impl Pins {
         self.base.join(format!("v{}", self.version))
     }
 
-    /// Pins live in a BPF file system only; the nearest directory that exists tells.
+    /// Pins live in a BPF file system only.
     pub(super) fn check_file_system(&self) -> Result<()> {
+        if !self.have_file_system()? {
+            bail!(
+                "{} is not on a BPF file system, where maps and links can be pinned: mount one \
+                 (underpass prepare, or mount -t bpf bpf /sys/fs/bpf), or set `pins:` to a directory \
+                 on one",
+                self.base.display()
+            );
+        }
+        Ok(())
+    }
+
+    /// Whether they are in a BPF file system; the nearest directory that exists tells.
+    pub fn have_file_system(&self) -> Result<bool> {
         let existing = self
             .base
             .ancestors()
@@ -253,14 +266,7 @@ impl Pins {
         let kind = statfs(existing)
             .with_context(|| format!("cannot look at the file system of {}", existing.display()))?
             .filesystem_type();
-        if kind != BPF_FS_MAGIC {
-            bail!(
-                "{} is not on a BPF file system, where maps and links can be pinned: mount one \
-                 (mount -t bpf bpf /sys/fs/bpf), or set `pins:` to a directory on one",
-                self.base.display()
-            );
-        }
-        Ok(())
+        Ok(kind == BPF_FS_MAGIC)
     }
 }
 

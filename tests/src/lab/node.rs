@@ -11,7 +11,7 @@ use ipnet::Ipv4Net;
 use super::{NodeSpec, Pod, host};
 use crate::batch::IpBatch;
 use crate::sandbox::Directories;
-use crate::{Background, Build, Mac, NetNs, NsCommand, agent, eventually};
+use crate::{Background, Build, Confinement, Mac, NetNs, NsCommand, agent, eventually};
 
 /// A node: a namespace that forwards between its `eth0` and its pods.
 #[derive(Debug)]
@@ -183,6 +183,15 @@ impl Node {
         self.start(name, agent::command(self, Build::Tested, arguments)?)
     }
 
+    /// As [`Node::underpass`], within what a container allows.
+    pub fn underpass_confined(
+        &self,
+        confinement: &Confinement,
+        arguments: &[&str],
+    ) -> Result<Output> {
+        agent::confined(self, confinement, arguments)?.output()
+    }
+
     /// Waits until the node's agent knows the Ethernet addresses of all its pods: until then their
     /// packets go by the stack, which resolves them.
     pub fn wait_resolved(&self) -> Result<()> {
@@ -201,6 +210,11 @@ impl Node {
     #[must_use]
     pub fn agent_config(&self) -> String {
         agent::config(self)
+    }
+
+    /// Gives `underpass` on the node a configuration, before any agent does.
+    pub fn write_config(&self, config_yaml: &str) -> Result<()> {
+        agent::write_config(self, config_yaml)
     }
 
     /// Replaces the node's cluster file as a careful editor does: a reader finds the old one or the

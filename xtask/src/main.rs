@@ -14,6 +14,7 @@ mod kernels;
 mod linker;
 mod lint;
 mod lookup;
+mod manifests;
 mod process;
 mod programs;
 mod setup;
@@ -21,7 +22,7 @@ mod test;
 mod toolchain;
 mod verify;
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -78,6 +79,8 @@ fn run(command: Command) -> Result<()> {
         Command::Verify { kernels } => verify::verify(&kernels),
         Command::Cases => cases::cases(),
         Command::Bench(what) => bench::bench(what),
+        Command::Manifests { out: Some(to), .. } => manifests::write_all(&to),
+        Command::Manifests { overlay, out: None } => manifests::print(overlay.as_deref()),
         Command::Lint => lint::lint(),
     }
 }
@@ -185,6 +188,17 @@ enum Command {
     /// The tables or the JSON go to standard output, charts to the directory `bench` of the target
     /// directory.
     Bench(bench::Bench),
+
+    /// Print what runs underpass on Kubernetes, as plain YAML
+    Manifests {
+        /// Which of `deploy/overlays`; the base unless said otherwise
+        #[arg(value_name = "OVERLAY")]
+        overlay: Option<String>,
+
+        /// Instead, write the base and every overlay into this directory, a file each
+        #[arg(long, value_name = "DIRECTORY", conflicts_with = "overlay")]
+        out: Option<PathBuf>,
+    },
 
     /// Check the formatting, and run clippy on the host's crates and on the BPF programs
     Lint,

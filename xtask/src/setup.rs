@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail, ensure};
 
-use crate::{clippy, debian, linker, process, programs, toolchain};
+use crate::{clippy, debian, linker, manifests, process, programs, toolchain};
 
 /// A part of what has to be there.
 #[derive(Clone, Copy)]
@@ -17,6 +17,8 @@ pub(crate) enum Part {
     Linker,
     /// What lints them.
     Clippy,
+    /// What validates the manifests for Kubernetes.
+    Manifests,
     /// What the virtual machines of the kernel matrix take.
     Machines,
     /// What builds the fuzzer.
@@ -24,7 +26,21 @@ pub(crate) enum Part {
 }
 
 /// Everything but what only the kernel matrix or the fuzzer takes.
-pub(crate) const ALL: &[Part] = &[Part::Programs, Part::Toolchain, Part::Linker, Part::Clippy];
+pub(crate) const ALL: &[Part] = &[
+    Part::Programs,
+    Part::Toolchain,
+    Part::Linker,
+    Part::Clippy,
+    Part::Manifests,
+];
+
+/// What the tests take.
+pub(crate) const TEST: &[Part] = &[
+    Part::Programs,
+    Part::Toolchain,
+    Part::Linker,
+    Part::Manifests,
+];
 
 /// What building and running take.
 pub(crate) const RUN: &[Part] = &[Part::Programs, Part::Toolchain, Part::Linker];
@@ -130,6 +146,7 @@ fn needs(parts: &[Part]) -> Result<Vec<Need>> {
             Part::Toolchain => toolchain::needs(),
             Part::Linker => linker::needs()?,
             Part::Clippy => clippy::needs(),
+            Part::Manifests => manifests::needs()?,
             Part::Machines => programs::machine_needs(),
             Part::Fuzzer => programs::fuzzer_needs(),
         });

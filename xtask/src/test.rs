@@ -1,7 +1,8 @@
 //! Running the tests.
 //!
 //! A test that takes root and BPF is marked `#[ignore = "needs root and BPF: cargo xtask test"]`,
-//! so that plain `cargo test` passes it over, and says so; here it is included.
+//! so that plain `cargo test` passes it over, and says so; here it is included. So is one that takes
+//! a program that has to be installed.
 
 use std::process::Command;
 
@@ -27,7 +28,7 @@ pub(crate) fn host(filters: &[String]) -> Result<()> {
 /// Runs all tests, after building what they test.
 pub(crate) fn all(filters: &[String]) -> Result<()> {
     // First, so that without root one is told everything that is missing, root being one of it.
-    setup::ensure(setup::RUN)?;
+    setup::ensure(setup::TEST)?;
     ensure!(
         geteuid().is_root(),
         "the tests in network namespaces take root, and no test was run: run this as root, or \

@@ -1,5 +1,6 @@
 //! The agent: source -> model -> plan -> reconcile -> kernel, once at start and after every change.
 
+mod capabilities;
 mod companion;
 mod file;
 mod idle;
@@ -25,9 +26,10 @@ use crate::{
 ///
 /// # Errors
 ///
-/// The configuration, the source or the BPF programs are no good. Once running, errors are logged,
+/// A capability is missing, or the configuration, the source or the BPF programs are no good. Once running, errors are logged,
 /// and what was there before stays.
 pub async fn run(config: Config) -> Result<()> {
+    capabilities::check()?;
     let metrics = Arc::new(Metrics::new()?);
     let _reporter = Reporter::start(config.listen, metrics.clone(), Pins::new(&config.pins))?;
     match config.source.clone() {

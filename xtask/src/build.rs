@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use clap::ValueEnum;
 
 use crate::{
     cargo, lookup, process,
@@ -15,11 +16,12 @@ use crate::{
 };
 
 /// How `underpass` is compiled; the BPF programs have a profile of their own.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, ValueEnum)]
 pub(crate) enum Profile {
     /// Quick to build, with debug assertions: for the tests.
     Dev,
     /// As [`Profile::Dev`], but quick to run where a processor is emulated.
+    #[value(skip)]
     Machine,
     /// Optimized.
     Release,
@@ -36,7 +38,7 @@ impl Profile {
     }
 
     /// Where in the target directory cargo puts what it builds.
-    fn directory(self) -> &'static str {
+    pub(crate) fn directory(self) -> &'static str {
         match self {
             Self::Dev => "debug",
             Self::Machine | Self::Release => self.name(),
@@ -65,7 +67,7 @@ impl Built {
 }
 
 /// The variable by which the build script of dataplane-user finds the object to embed.
-const OBJECT: &str = "UNDERPASS_BPF_OBJECT";
+pub(crate) const OBJECT: &str = "UNDERPASS_BPF_OBJECT";
 
 /// The variable by which tests and benchmarks find the `underpass` of another layout.
 pub(crate) const OTHER_LAYOUT_BIN: &str = "UNDERPASS_OTHER_LAYOUT_BIN";
@@ -90,8 +92,10 @@ pub(crate) fn build_other_layout(profile: Profile) -> Result<PathBuf> {
 
 /// Which layout the maps have.
 #[derive(Clone, Copy)]
-enum Layout {
+pub(crate) enum Layout {
+    /// This version's.
     Own,
+    /// That of the other version, which tests upgrade to.
     Other,
 }
 
@@ -114,7 +118,6 @@ impl Layout {
 }
 
 fn build_with(profile: Profile, layout: Layout) -> Result<Built> {
-    setup::ensure(&[Part::Toolchain, Part::Linker])?;
     let object = bpf_programs(layout)?;
     let binary = underpass(&object, profile, layout)?;
     Ok(Built {
@@ -124,7 +127,9 @@ fn build_with(profile: Profile, layout: Layout) -> Result<Built> {
     })
 }
 
-fn bpf_programs(layout: Layout) -> Result<PathBuf> {
+/// Builds the BPF programs, after installing what that needs.
+pub(crate) fn bpf_programs(layout: Layout) -> Result<PathBuf> {
+    setup::ensure(&[Part::Toolchain, Part::Linker])?;
     let mut command = Toolchain::get()?.cargo("build")?;
     if let Some(feature) = layout.feature() {
         command.args(["--features", feature]);

@@ -10,13 +10,16 @@ mod demo;
 #[cfg(test)]
 mod documents;
 mod fuzz;
+mod image;
 mod kernels;
+mod libraries;
 mod linker;
 mod lint;
 mod lookup;
 mod manifests;
 mod process;
 mod programs;
+mod remap;
 mod setup;
 mod test;
 mod toolchain;
@@ -81,6 +84,7 @@ fn run(command: Command) -> Result<()> {
         Command::Bench(what) => bench::bench(what),
         Command::Manifests { out: Some(to), .. } => manifests::write_all(&to),
         Command::Manifests { overlay, out: None } => manifests::print(overlay.as_deref()),
+        Command::Image(options) => image::image(&options),
         Command::Lint => lint::lint(),
     }
 }
@@ -199,6 +203,12 @@ enum Command {
         #[arg(long, value_name = "DIRECTORY", conflicts_with = "overlay")]
         out: Option<PathBuf>,
     },
+
+    /// Build an image for containers: an OCI archive with `underpass` and nothing else to run
+    ///
+    /// It takes neither a registry nor a container engine. The same commit makes the same bytes,
+    /// wherever it is checked out.
+    Image(image::Options),
 
     /// Check the formatting, and run clippy on the host's crates and on the BPF programs
     Lint,

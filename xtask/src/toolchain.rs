@@ -12,7 +12,7 @@
 
 use std::{
     env,
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     fs,
     path::{Path, PathBuf},
     process::Command,
@@ -21,7 +21,7 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use crate::{
-    cargo, linker, lookup, process,
+    cargo, linker, lookup, process, remap,
     setup::{Need, Remedy},
 };
 
@@ -146,8 +146,18 @@ impl Toolchain {
             // Cargo finds `cargo-clippy` by `PATH`.
             .env("PATH", self.path()?)
             // The form that takes paths with spaces, and that no other setting overrides.
-            .env("CARGO_ENCODED_RUSTFLAGS", rustflags()?);
+            .env("CARGO_ENCODED_RUSTFLAGS", self.rustflags()?);
         Ok(())
+    }
+
+    fn rustflags(&self) -> Result<OsString> {
+        let mut linker = OsString::from("linker=");
+        linker.push(linker::path()?);
+        let flags = ["-C", "link-arg=--btf", "-C", CPU_FEATURES, "-C"].map(OsString::from);
+        let sysroot = self.bin.parent().unwrap_or(&self.bin);
+        let flags = flags.into_iter().chain([linker]);
+        let flags: Vec<_> = flags.chain(remap::flags(sysroot)?).collect();
+        Ok(flags.join(OsStr::new("\x1f")))
     }
 
     fn path(&self) -> Result<OsString> {
@@ -169,10 +179,3 @@ pub(crate) fn build_dir() -> Result<PathBuf> {
 /// be read by words there: else LLVM reads and writes them byte by byte. On the stack the verifier lets
 /// none be, and says so (`misaligned stack access`).
 const CPU_FEATURES: &str = "link-arg=--cpu-features=+allows-misaligned-mem-access";
-
-fn rustflags() -> Result<OsString> {
-    let flags = ["-C", "link-arg=--btf", "-C", CPU_FEATURES, "-C", "linker="];
-    let mut flags = OsString::from(flags.join("\x1f"));
-    flags.push(linker::path()?);
-    Ok(flags)
-}

@@ -14,12 +14,12 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::{build::Built, lookup, process, programs};
+use crate::{build::Built, libraries, lookup, process, programs};
 
 use super::{
     cache,
     fetch::Unpacked,
-    libraries, modules,
+    modules,
     tests::{Selection, TestBinaries},
 };
 

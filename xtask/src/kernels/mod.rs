@@ -7,7 +7,6 @@ mod cases;
 mod fetch;
 mod fleet;
 mod image;
-mod libraries;
 mod machine;
 mod modules;
 mod pair;

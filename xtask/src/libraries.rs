@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context as _, Result};
 
 /// What the dynamic linker loads with `program`, itself included; nothing for a static program.
-pub(super) fn of(program: &Path) -> Result<Vec<PathBuf>> {
+pub(crate) fn of(program: &Path) -> Result<Vec<PathBuf>> {
     let output = Command::new("ldd")
         .arg(program)
         .output()

@@ -207,7 +207,8 @@ pub(crate) fn write_cluster(node: &Node, cluster_yaml: &str) -> Result<()> {
     replace(&cluster_path(node), cluster_yaml)
 }
 
-fn config_path(node: &Node) -> PathBuf {
+/// Where the configuration of a node's agent is.
+pub(crate) fn config_path(node: &Node) -> PathBuf {
     node.dir().join("config.yaml")
 }
 

@@ -47,6 +47,7 @@ mod no_carrier;
 pub mod offloads;
 mod pair;
 pub mod paths;
+pub mod podman;
 mod processors;
 pub mod programs;
 mod sandbox;

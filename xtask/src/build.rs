@@ -101,7 +101,7 @@ pub(crate) enum Layout {
 
 impl Layout {
     /// The feature of the crates that makes it.
-    fn feature(self) -> Option<&'static str> {
+    pub(crate) fn feature(self) -> Option<&'static str> {
         match self {
             Self::Own => None,
             Self::Other => Some("other-layout"),

@@ -13,6 +13,7 @@ pub(crate) fn needs() -> Vec<Need> {
         .chain(ROUTERS)
         .chain(MONITORS)
         .chain(NETFILTER)
+        .chain(CONTAINERS)
         .map(need)
         .collect()
 }
@@ -189,6 +190,20 @@ const NETFILTER: &[Program] = &[
         name: "ab",
         packages: &["apache2-utils"],
         why: "is the lab's HTTP client",
+    },
+];
+
+/// What runs the image. Virtual machines have none: no kernel changes what is in it.
+const CONTAINERS: &[Program] = &[
+    Program {
+        name: "podman",
+        packages: &["podman", "runc"],
+        why: "loads the image and runs agents from it",
+    },
+    Program {
+        name: "runc",
+        packages: &["runc"],
+        why: "starts podman's containers",
     },
 ];
 

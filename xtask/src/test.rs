@@ -11,7 +11,7 @@ use nix::unistd::geteuid;
 
 use crate::{
     build::{self, Profile},
-    cargo, process, setup,
+    cargo, image, process, setup,
 };
 
 /// What the names of the tests begin with that take the kernel's own IPIP device.
@@ -36,6 +36,7 @@ pub(crate) fn all(filters: &[String]) -> Result<()> {
     );
     let other_layout = build::build_other_layout(Profile::Dev)?;
     let built = build::build(Profile::Dev)?;
+    let [image, other_image] = image::for_tests()?;
     println!("not run: {NEEDS_TWO}* (`cargo xtask pair` has two)");
     let mut skipped = vec!["--skip", NEEDS_TWO];
     if !has_ipip_device() {
@@ -48,6 +49,8 @@ pub(crate) fn all(filters: &[String]) -> Result<()> {
     built
         .tell(&mut command)
         .env(build::OTHER_LAYOUT_BIN, other_layout)
+        .env("UNDERPASS_IMAGE", image)
+        .env("UNDERPASS_OTHER_LAYOUT_IMAGE", other_image)
         .args(["--", "--include-ignored"])
         // A lab runs several busy processes: more labs at once starve each other.
         .arg("--test-threads=2")

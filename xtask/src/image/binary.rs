@@ -22,8 +22,8 @@ pub(super) fn target() -> String {
 }
 
 /// Builds `underpass` with the BPF programs inside, and returns its bytes.
-pub(super) fn build(profile: Profile) -> Result<Vec<u8>> {
-    let object = build::bpf_programs(Layout::Own)?;
+pub(super) fn build(profile: Profile, layout: Layout) -> Result<Vec<u8>> {
+    let object = build::bpf_programs(layout)?;
     let mut command = cargo::host("build")?;
     command
         // By itself: else it would be linked with what other crates ask of its dependencies.
@@ -34,6 +34,9 @@ pub(super) fn build(profile: Profile) -> Result<Vec<u8>> {
         .env("CARGO_ENCODED_RUSTFLAGS", rustflags()?)
         // What was compiled before has a part in how an incremental build is cut into units.
         .env("CARGO_INCREMENTAL", "0");
+    if let Some(feature) = layout.feature() {
+        command.args(["--features", feature]);
+    }
     process::run(&mut command)?;
     let binary = lookup::target_dir()?
         .join(target())

@@ -17,7 +17,10 @@ use std::{
 use anyhow::{Context as _, Result};
 use clap::Args;
 
-use crate::{build::Profile, lookup};
+use crate::{
+    build::{Layout, Profile},
+    lookup,
+};
 
 use self::{archive::File, commit::Commit};
 
@@ -43,6 +46,9 @@ pub(crate) struct Options {
 /// have it from asking a registry.
 const NAME: &str = concat!("localhost/underpass:", env!("CARGO_PKG_VERSION"));
 
+/// What the image of the other layout is called.
+const OTHER_NAME: &str = "localhost/underpass:other-layout";
+
 /// Makes the image, and says where and what it is.
 pub(crate) fn image(options: &Options) -> Result<()> {
     let output = match &options.output {
@@ -50,7 +56,7 @@ pub(crate) fn image(options: &Options) -> Result<()> {
             .with_context(|| format!("--output {} is no path", output.display()))?,
         None => default_output()?,
     };
-    let digest = write(options.profile, &output)?;
+    let digest = write(options.profile, Layout::Own, &output)?;
     let size = fs::metadata(&output)
         .with_context(|| format!("cannot look at {}", output.display()))?
         .len();
@@ -65,15 +71,24 @@ pub(crate) fn image(options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// Makes the images that tests load: of this version, and of one with another layout.
+pub(crate) fn for_tests() -> Result<[PathBuf; 2]> {
+    let own = default_output()?.with_file_name("underpass-dev.oci.tar");
+    let other = own.with_file_name("underpass-other-layout.oci.tar");
+    write(Profile::Dev, Layout::Own, &own)?;
+    write(Profile::Dev, Layout::Other, &other)?;
+    Ok([own, other])
+}
+
 fn default_output() -> Result<PathBuf> {
     Ok(lookup::target_dir()?.join("image/underpass.oci.tar"))
 }
 
 /// Makes an image, writes it to `output` with its bill of materials beside it, and returns its
 /// digest.
-fn write(profile: Profile, output: &Path) -> Result<String> {
+fn write(profile: Profile, layout: Layout, output: &Path) -> Result<String> {
     let commit = Commit::checked_out()?;
-    let binary = binary::build(profile)?;
+    let binary = binary::build(profile, layout)?;
     let sbom = sbom::of(&commit)?;
     let files = [
         File {
@@ -88,7 +103,11 @@ fn write(profile: Profile, output: &Path) -> Result<String> {
             contents: &sbom,
         },
     ];
-    let archive = archive::Archive::of(NAME, &commit, &files)?;
+    let name = match layout {
+        Layout::Own => NAME,
+        Layout::Other => OTHER_NAME,
+    };
+    let archive = archive::Archive::of(name, &commit, &files)?;
     save(output, &archive.bytes)?;
     save(&beside(output), &sbom)?;
     Ok(archive.digest)

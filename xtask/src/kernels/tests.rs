@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// What no kernel changes, the lab's own tests and those of the object file; what takes routers,
-/// monitors or what loads netfilter's rules, which the machines do not have; what takes more packets
+/// monitors, podman or what loads netfilter's rules, which the machines do not have; what takes more packets
 /// a second than an emulated processor forwards; what only benchmarks run; and what takes two machines.
 const NOT_FOR_ONE: &[&str] = &[
     "lab",
@@ -23,6 +23,7 @@ const NOT_FOR_ONE: &[&str] = &[
     "object",
     "routers",
     "monitors",
+    "image",
     "services",
     "policy",
     "flows",

@@ -18,7 +18,7 @@ const VERSION: &str = "1.37.0";
 /// The validator as a thing to have, and what installing it takes if it is not there.
 pub(crate) fn needs() -> Result<Vec<Need>> {
     let validator = Need {
-        name: format!("kubernetes-validate {VERSION}"),
+        name: "kubernetes-validate".to_owned(),
         why: "finds fault with the manifests for Kubernetes",
         found: find().map(|path| path.display().to_string()),
         remedy: install()?,

@@ -7,13 +7,18 @@
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use crate::{Build, Lab, NetNs, Node, NsCommand, agent, eventually, http};
+use crate::wait::within;
+use crate::{Build, Lab, NetNs, Node, NsCommand, agent, http};
 
 /// How long a container may live, in seconds: its monitor ends it even if nobody else does.
 const LIFETIME: &str = "300";
+
+/// How long an agent may take to be in sync: podman has copied the image just before.
+const IN_SYNC: Duration = Duration::from_secs(30);
 
 /// What of podman would otherwise be the machine's: locks in shared memory, a journal.
 const CONFIGURATION: &str = "\
@@ -24,8 +29,13 @@ events_logger = \"none\"
 log_driver = \"k8s-file\"
 ";
 
-/// Podman asks for more than a machine may allow.
-const LIMITS: [&str; 2] = ["--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024"];
+/// Podman asks for more than a machine may allow, and leaves parents of cgroups behind.
+const LIMITS: &[&str] = &[
+    "--ulimit=nofile=1024:1024",
+    "--ulimit=nproc=1024:1024",
+    "--cgroups=no-conmon",
+    "--cgroup-parent=/",
+];
 
 /// Removes containers, which need not be there, with what runs in them killed.
 const REMOVE: &[&str] = &["rm", "--force", "--ignore", "--time=0"];
@@ -122,7 +132,7 @@ impl Podman {
             .env("CONTAINERS_CONF", self.directory.join("containers.conf"))
             .env("TMPDIR", &self.directory)
             .args(["root", "runroot", "tmpdir"].map(directory))
-            // Debian's crun does not start without a cgroup for each container, runc does.
+            // Left to itself, podman takes what there is: tests should not run by another elsewhere.
             .args(["--runtime=runc", "--cgroup-manager=cgroupfs"])
             .args(["--storage-driver=vfs", subcommand]))
     }
@@ -147,7 +157,7 @@ impl Container<'_> {
     }
 
     fn wait_in_sync(&self) -> Result<()> {
-        let in_sync = eventually("the agent in the container is in sync", || {
+        let in_sync = within(IN_SYNC, "the agent in the container is in sync", || {
             let answer = http::ask(self.node.ns(), "GET", http::AGENT, "/readyz")?;
             Ok(answer.is_some_and(|answer| answer.status == 200))
         });

@@ -27,8 +27,17 @@ pub fn patient(usual: Duration) -> Duration {
 }
 
 /// Waits until a condition holds; `what` it is stands in the error.
-pub fn eventually(what: &str, mut condition: impl FnMut() -> Result<bool>) -> Result<()> {
-    let patience = patient(PATIENCE);
+pub fn eventually(what: &str, condition: impl FnMut() -> Result<bool>) -> Result<()> {
+    within(PATIENCE, what, condition)
+}
+
+/// As [`eventually`], for what may take so long on a usual machine.
+pub(crate) fn within(
+    usual: Duration,
+    what: &str,
+    mut condition: impl FnMut() -> Result<bool>,
+) -> Result<()> {
+    let patience = patient(usual);
     let deadline = Instant::now() + patience;
     while !condition()? {
         if Instant::now() >= deadline {

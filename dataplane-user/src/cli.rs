@@ -4,6 +4,7 @@ mod completion;
 mod counters;
 mod endpoints;
 mod exit;
+mod explain;
 mod flows;
 mod global;
 mod links;
@@ -17,7 +18,7 @@ mod routes;
 mod tests;
 mod verbs;
 
-use std::{net::Ipv4Addr, process::ExitCode};
+use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{CommandFactory as _, Parser, Subcommand};
@@ -26,6 +27,7 @@ use completion::Shell;
 use counters::Counters;
 use endpoints::Endpoints;
 use exit::Exit;
+use explain::Explain;
 use flows::Flows;
 use global::Global;
 use links::Links;
@@ -97,14 +99,7 @@ enum Command {
         output: Output,
     },
     /// What would happen to a packet, and why.
-    Explain {
-        /// Source address of the packet.
-        source: Ipv4Addr,
-        /// Destination address of the packet.
-        destination: Ipv4Addr,
-        #[command(flatten)]
-        output: Output,
-    },
+    Explain(Explain),
     /// The JSON schema of what `-o json` prints.
     Schema,
     /// A script that completes commands in a shell.
@@ -151,14 +146,7 @@ async fn execute(cli: &Cli) -> Result<Exit> {
         Command::Maps(maps) => maps.run(global).await,
         Command::Programs(programs) => programs.run(global).await,
         Command::Diff { output } => return diff(global, output).await,
-        Command::Explain {
-            source,
-            destination,
-            output,
-        } => {
-            let explanation = inspect::explain(&global.snapshot()?, *source, *destination);
-            print(&inspect::render_explanation(&explanation, output.output)?)
-        }
+        Command::Explain(explain) => explain.run(global),
         Command::Schema => print(&(serde_json::to_string_pretty(&inspect::schema())? + "\n")),
         Command::Completion { shell } => print(&shell.script(Cli::command())?),
         Command::Man => print(&man::page(Cli::command())?),

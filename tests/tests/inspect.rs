@@ -270,6 +270,17 @@ fn explain_says_what_would_happen_and_why() -> Result<()> {
         text.ends_with("from_workload: forward (sent-vxlan)\n"),
         "{text}"
     );
+
+    let addresses = [pod.to_string(), remote.to_string()];
+    let tcp = ["explain", &addresses[0], &addresses[1], "--protocol", "tcp"];
+    let ports = ["--sport", "40000", "--dport", "80"];
+    let told = json_of(node, &[&tcp[..], &ports].concat())?;
+    assert_eq!(told["mtu"], 1450);
+    let outer = told["outer"].as_array().context("outer headers")?;
+    let headers: Vec<_> = outer.iter().map(|header| &header["header"]).collect();
+    assert_eq!(headers, ["IPv4", "UDP", "VXLAN", "Ethernet"]);
+    let text = refusal(node, &tcp, 2)?;
+    assert!(text.contains("--sport PORT --dport PORT"), "{text}");
     Ok(())
 }
 

@@ -1,5 +1,7 @@
 //! What would happen to a packet: `decide` on a copy of the live maps, in words.
 
+mod outer;
+mod packet;
 #[cfg(test)]
 mod tests;
 
@@ -7,19 +9,19 @@ use std::net::Ipv4Addr;
 
 use dataplane_common::{
     abi::{Addr, Config, Hook, NextHop, NextHopKind, WAYS},
-    checksum,
     decide::{self, Arrival, Origin, Send, Verdict},
-    headers::{self, ETHERNET_LEN, ETHERTYPE_IPV4, EthernetHeader, IPV4_LEN},
     memory::MemoryPacket,
     packet::Tunnel,
     parse, rewrite,
     tables::Tables,
 };
-use network_types::ip::Ipv4Hdr;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Snapshot, rows};
+use super::{Snapshot, protocol_name, rows};
+
+pub use outer::OuterHeader;
+pub use packet::{ICMP, Question};
 
 /// What would happen to a packet, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
@@ -29,6 +31,14 @@ pub struct Explanation {
     pub source: Ipv4Addr,
     /// The packet's destination.
     pub destination: Ipv4Addr,
+    /// Its protocol: `icmp`, `tcp`, `udp`, `sctp`, or a number.
+    pub protocol: String,
+    /// Its source port, where it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source_port: Option<u16>,
+    /// Its destination port, where it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub destination_port: Option<u16>,
     /// Which program sees it; none where it does not pass one here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hook: Option<&'static str>,
@@ -39,16 +49,26 @@ pub struct Explanation {
     pub reason: Option<&'static str>,
     /// How it comes about, step by step.
     pub steps: Vec<String>,
+    /// The longest packet, in bytes and before encapsulation, that would go the same way. A longer one
+    /// is the stack's, which answers that it is, or fragments it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u32>,
+    /// The headers that are put in front of it, in the order of the wire.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub outer: Vec<OuterHeader>,
 }
 
-/// Explains an ordinary packet, a small ICMP echo with a TTL of 64, as it would come to this node.
+/// Explains a packet as it would come to this node.
 #[must_use]
-pub fn explain(snapshot: &Snapshot, source: Ipv4Addr, destination: Ipv4Addr) -> Explanation {
+pub fn explain(snapshot: &Snapshot, question: &Question) -> Explanation {
     let mut story = Story {
         snapshot,
+        question,
         steps: Vec::new(),
+        mtu: None,
+        outer: Vec::new(),
     };
-    let verdict = story.tell(source.octets(), destination.octets());
+    let verdict = story.tell();
     let (hook, action, reason) = match verdict {
         Some((hook, verdict)) => {
             let reason = verdict.reason();
@@ -62,29 +82,39 @@ pub fn explain(snapshot: &Snapshot, source: Ipv4Addr, destination: Ipv4Addr) -> 
         None => (None, "stack", None),
     };
     Explanation {
-        source,
-        destination,
+        source: question.source,
+        destination: question.destination,
+        protocol: protocol_name(question.protocol),
+        source_port: question.ports.map(|[source, _]| source),
+        destination_port: question.ports.map(|[_, destination]| destination),
         hook,
         action,
         reason,
         steps: story.steps,
+        mtu: story.mtu,
+        outer: story.outer,
     }
 }
 
 struct Story<'s> {
     snapshot: &'s Snapshot,
+    question: &'s Question,
     steps: Vec<String>,
+    mtu: Option<u32>,
+    outer: Vec<OuterHeader>,
 }
 
 impl<'s> Story<'s> {
     /// Where the packet enters, and what is decided there; `None` where no program sees it.
-    fn tell(&mut self, source: Addr, destination: Addr) -> Option<(Hook, Verdict<'s>)> {
+    fn tell(&mut self) -> Option<(Hook, Verdict<'s>)> {
+        let (source, destination) = (self.question.source, self.question.destination);
+        let (source, destination) = (source.octets(), destination.octets());
         let tables = &self.snapshot.tables;
         let Some(config) = tables.config() else {
             self.say("the agent has not written the configuration: every packet is the stack's");
             return None;
         };
-        let packet = echo(source, destination);
+        let packet = self.question.packet();
 
         if let Some(endpoint) = tables.endpoint(source) {
             let interface = rows::interface(endpoint.ifindex);
@@ -95,6 +125,7 @@ impl<'s> Story<'s> {
             self.look_up("destination", destination);
             let verdict = decide::from_workload(&packet, tables, endpoint.ifindex);
             self.choose(destination, &verdict);
+            self.measure(&packet, config, &verdict);
             return Some((Hook::FromWorkload, verdict));
         }
 
@@ -117,10 +148,10 @@ impl<'s> Story<'s> {
             let is_tunnelled = matches!(kind, Some(NextHopKind::Ipip | NextHopKind::Vxlan));
             if is_tunnelled && config.carrier != 0 {
                 self.say("the stack routes it to the carrier");
-                return Some((
-                    Hook::FromStack,
-                    decide::from_stack(&packet, tables, Origin::Program, |_| true),
-                ));
+                let verdict = decide::from_stack(&packet, tables, Origin::Program, |_| true);
+                self.choose(destination, &verdict);
+                self.measure(&packet, config, &verdict);
+                return Some((Hook::FromStack, verdict));
             }
             self.say("no program sees it: it is the stack's alone");
             return None;
@@ -151,12 +182,12 @@ impl<'s> Story<'s> {
                 next_hop: &back,
                 encap: Some(tunnel),
                 ip,
-                ports: [0; 4],
+                ports: parse::ports(&tunnelled, &ip, parse::IP),
                 forwarded: true,
             };
             rewrite::send(&mut tunnelled, config, &send)
         });
-        debug_assert!(sent.is_ok(), "an echo of ours has room: {sent:?}");
+        debug_assert!(sent.is_ok(), "a packet of ours has room: {sent:?}");
         tunnelled
     }
 
@@ -202,10 +233,25 @@ impl<'s> Story<'s> {
             .route(destination)
             .and_then(NextHop::kind);
         if let (Some(NextHopKind::Multipath), Verdict::Send(send)) = (kind, verdict) {
-            self.say(format!(
-                "this flow, without ports, takes {}; one with ports may take another way",
-                described(send.next_hop)
-            ));
+            let way = described(send.next_hop);
+            self.say(match self.question.ports {
+                Some(_) => format!("this flow, by its addresses and ports, takes {way}"),
+                None => format!(
+                    "this flow, without ports, takes {way}; one with ports may take another way"
+                ),
+            });
+        }
+    }
+
+    /// Remembers what is put in front of the packet, and how long it may be.
+    fn measure(&mut self, packet: &MemoryPacket, config: &Config, verdict: &Verdict) {
+        match verdict {
+            Verdict::Send(send) => {
+                self.mtu = Some(send.next_hop.mtu.into());
+                self.outer = outer::headers(packet, config, send);
+            }
+            Verdict::Deliver(endpoint, _) => self.mtu = Some(endpoint.mtu),
+            _ => {}
         }
     }
 
@@ -276,32 +322,4 @@ fn is_own(tables: &impl Tables, config: &Config, address: Addr) -> bool {
         || tables
             .route(address)
             .is_some_and(|hop| hop.kind() == Some(NextHopKind::Local))
-}
-
-/// An ICMP echo request.
-fn echo(source: Addr, destination: Addr) -> MemoryPacket {
-    const ICMP: u8 = 1;
-    const ECHO: [u8; 8] = [8, 0, 0xf7, 0xff, 0, 0, 0, 0];
-    let length = IPV4_LEN + ECHO.len();
-    let mut bytes = vec![0; ETHERNET_LEN + length];
-    if let Some(ethernet) = headers::at_mut::<EthernetHeader>(&mut bytes, 0) {
-        ethernet.ethertype = ETHERTYPE_IPV4;
-    }
-    if let Some(header) = headers::at_mut::<Ipv4Hdr>(&mut bytes, parse::IP) {
-        *header = Ipv4Hdr {
-            vihl: 0x45,
-            tos: 0,
-            tot_len: u16::try_from(length).unwrap_or_default().to_be_bytes(),
-            id: [0; 2],
-            frags: [0x40, 0],
-            ttl: 64,
-            proto: ICMP,
-            check: [0; 2],
-            src_addr: source,
-            dst_addr: destination,
-        };
-        header.check = checksum::ipv4(header);
-    }
-    bytes[parse::TRANSPORT..].copy_from_slice(&ECHO);
-    MemoryPacket::new(bytes)
 }

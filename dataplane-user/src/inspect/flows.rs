@@ -236,7 +236,9 @@ pub fn protocol_number(text: &str) -> Result<u8, String> {
 
 const PROTOCOLS: [(&str, u8); 4] = [("icmp", 1), ("tcp", 6), ("udp", 17), ("sctp", 132)];
 
-fn protocol_name(number: u8) -> String {
+/// Its name, or the number where it has none here.
+#[must_use]
+pub fn protocol_name(number: u8) -> String {
     match PROTOCOLS.iter().find(|(_, known)| *known == number) {
         Some((name, _)) => (*name).to_owned(),
         None => number.to_string(),

@@ -20,9 +20,10 @@ mod watch;
 pub use acceleration::{Acceleration, SysctlRow};
 pub use diff::{Difference, diff};
 pub use envelope::API_VERSION;
-pub use explain::{Explanation, explain};
+pub use explain::{Explanation, ICMP, OuterHeader, Question, explain};
 pub use flows::{
-    DirectionRow, End, FlowRow, Selection, State, count_flows, flows, protocol_number,
+    DirectionRow, End, FlowRow, Selection, State, count_flows, flows, protocol_name,
+    protocol_number,
 };
 pub use links::{LinkRow, links};
 pub use lists::{counter_rows, endpoints, peers, routes};

@@ -3,13 +3,15 @@
 #[cfg(test)]
 mod tests;
 
+use std::net::Ipv4Addr;
+
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use comfy_table::{ColumnConstraint, Table, Width, presets};
 use serde::Serialize;
 
 use super::{
-    Explanation, FlowRow, Status,
+    Explanation, FlowRow, OuterHeader, Status,
     envelope::{List, Object},
 };
 
@@ -122,12 +124,32 @@ pub(super) fn yaml<T: Serialize>(value: &T) -> Result<String> {
 }
 
 fn story(explanation: &Explanation) -> String {
-    let title = format!("{} -> {}", explanation.source, explanation.destination);
+    let with_port = |address: Ipv4Addr, port: Option<u16>| match port {
+        Some(port) => format!("{address}:{port}"),
+        None => address.to_string(),
+    };
+    let title = format!(
+        "{} -> {}, {}",
+        with_port(explanation.source, explanation.source_port),
+        with_port(explanation.destination, explanation.destination_port),
+        explanation.protocol
+    );
     let steps = explanation.steps.iter().map(|step| format!("  {step}"));
+    let outer = explanation.outer.iter().map(|outer| {
+        let OuterHeader {
+            header,
+            bytes,
+            meaning,
+        } = outer;
+        format!("  {header}: {meaning}\n    {bytes}")
+    });
+    let mtu = explanation.mtu.iter();
+    let mtu = mtu.map(|mtu| format!("  packets of up to {mtu} bytes go this way"));
     let hook = explanation.hook.unwrap_or("no program");
     let reason = explanation.reason.unwrap_or("not seen");
     let verdict = format!("{hook}: {} ({reason})", explanation.action);
-    let lines: Vec<_> = [title].into_iter().chain(steps).chain([verdict]).collect();
+    let lines = [title].into_iter().chain(steps).chain(outer).chain(mtu);
+    let lines: Vec<_> = lines.chain([verdict]).collect();
     lines.join("\n") + "\n"
 }
 

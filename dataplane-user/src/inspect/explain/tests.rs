@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use dataplane_common::{
     abi::{Endpoint, Peer, flags},
     memory::MemoryTables,
+    tuple::{Role, Tuple},
 };
 use serde_json::json;
 
@@ -81,6 +82,15 @@ fn snapshot() -> Snapshot {
     }
 }
 
+fn echo(source: Addr, destination: Addr) -> Question {
+    Question {
+        source: source.into(),
+        destination: destination.into(),
+        protocol: ICMP,
+        ports: None,
+    }
+}
+
 /// Asserts what is told: hook, action, reason, and every step.
 #[track_caller]
 fn assert_told(
@@ -90,7 +100,7 @@ fn assert_told(
     outcome: (Option<&str>, &str, Option<&str>),
     steps: &[&str],
 ) {
-    let told = explain(snapshot, source.into(), destination.into());
+    let told = explain(snapshot, &echo(source, destination));
     assert_eq!(told.steps, steps);
     assert_eq!((told.hook, told.action, told.reason), outcome);
     assert_eq!(told.source.octets(), source);
@@ -139,7 +149,7 @@ fn an_interface_that_is_there_is_named() {
         .endpoints
         .entry(POD)
         .and_modify(|pod| pod.ifindex = 1);
-    let told = explain(&snapshot, POD.into(), OUTSIDE.into());
+    let told = explain(&snapshot, &echo(POD, OUTSIDE));
     assert_eq!(told.steps[0], "10.0.1.2 is a pod on this node, behind lo");
 }
 
@@ -233,7 +243,7 @@ fn a_longer_prefix_is_the_one_that_is_told() {
     let mut snapshot = snapshot();
     let borrowed = snapshot.tables.routes[&(24, [10, 2, 2, 0])];
     snapshot.tables.routes.insert((32, VXLAN_POD), borrowed);
-    let told = explain(&snapshot, POD.into(), VXLAN_POD.into());
+    let told = explain(&snapshot, &echo(POD, VXLAN_POD));
     assert_eq!(
         told.steps[1],
         "destination 10.3.2.2 matches 10.3.2.2/32: ipip to 192.168.2.10, MTU 1480"
@@ -345,7 +355,7 @@ fn from_a_remote_pod_to_what_is_not_here() {
 fn from_a_peer_that_only_the_routes_name() {
     let mut snapshot = snapshot();
     snapshot.tables.peers.clear();
-    let told = explain(&snapshot, VXLAN_POD.into(), POD.into());
+    let told = explain(&snapshot, &echo(VXLAN_POD, POD));
     assert_eq!(told.reason, Some("received-vxlan"));
 }
 
@@ -438,7 +448,7 @@ fn with_outer_checksums_the_kernels_device_encapsulates_vxlan() {
         config.flags = flags::VXLAN_CHECKSUM;
     }
     for (from, hook) in [(POD, "from_workload"), (NODE, "from_stack")] {
-        let told = explain(&snapshot, from.into(), VXLAN_POD.into());
+        let told = explain(&snapshot, &echo(from, VXLAN_POD));
         assert_eq!(
             (told.hook, told.action, told.reason),
             (Some(hook), "stack", Some("kernel-encap"))
@@ -453,7 +463,7 @@ fn with_outer_checksums_the_kernels_device_encapsulates_vxlan() {
 #[test]
 fn what_does_not_apply_is_left_out_of_the_json() {
     let of = |from: Addr, to: Addr| {
-        let mut json = serde_json::to_value(explain(&snapshot(), from.into(), to.into())).unwrap();
+        let mut json = serde_json::to_value(explain(&snapshot(), &echo(from, to))).unwrap();
         json["steps"].take();
         json
     };
@@ -462,6 +472,7 @@ fn what_does_not_apply_is_left_out_of_the_json() {
         json!({
             "source": "10.0.1.2",
             "destination": "10.9.0.1",
+            "protocol": "icmp",
             "hook": "from_workload",
             "action": "drop",
             "reason": "blackhole",
@@ -473,6 +484,7 @@ fn what_does_not_apply_is_left_out_of_the_json() {
         json!({
             "source": "192.168.1.10",
             "destination": "203.0.113.9",
+            "protocol": "icmp",
             "action": "stack",
             "steps": null,
         })
@@ -482,7 +494,7 @@ fn what_does_not_apply_is_left_out_of_the_json() {
 /// The explained packet is one that the programs would take for what it is.
 #[test]
 fn the_packet_is_an_ordinary_echo_request() {
-    let packet = echo(POD, VXLAN_POD);
+    let packet = echo(POD, VXLAN_POD).packet();
     let ip = parse::ipv4(&packet, parse::IP).unwrap();
     assert_eq!(ip.forwardable(), Ok(()));
     assert_eq!((ip.source, ip.destination), (POD, VXLAN_POD));
@@ -493,6 +505,72 @@ fn the_packet_is_an_ordinary_echo_request() {
         .map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1]))
         .sum();
     assert_eq!(sum, 0xffff);
+}
+
+/// Of TCP and SCTP, such as is carried in the middle of a connection.
+#[test]
+fn other_packets_are_ordinary_ones_with_their_ports() {
+    for protocol in [6, 17, 132, 47] {
+        let question = with_ports(POD, VXLAN_POD, protocol, [40_000, 80]);
+        let packet = question.packet();
+        let ip = parse::ipv4(&packet, parse::IP).unwrap();
+        assert_eq!(ip.forwardable(), Ok(()));
+        assert_eq!(ip.protocol, protocol);
+        let ports = parse::ports(&packet, &ip, parse::IP);
+        if Question::has_ports(protocol) {
+            assert_eq!(ports, [0x9c, 0x40, 0, 80], "{protocol}");
+            let (_, role) = Tuple::of(&packet, &ip, parse::IP).unwrap();
+            assert_eq!(role, Role::Data, "{protocol}");
+        } else {
+            assert_eq!(ports, [0; 4], "{protocol}");
+        }
+    }
+}
+
+fn with_ports(source: Addr, destination: Addr, protocol: u8, ports: [u16; 2]) -> Question {
+    Question {
+        protocol,
+        ports: Some(ports),
+        ..echo(source, destination)
+    }
+}
+
+#[test]
+fn the_outer_headers_are_the_bytes_that_are_sent() {
+    let told = explain(&snapshot(), &with_ports(POD, VXLAN_POD, 17, [40_000, 53]));
+    let names: Vec<_> = told.outer.iter().map(|outer| outer.header).collect();
+    assert_eq!(names, ["IPv4", "UDP", "VXLAN", "Ethernet"]);
+    let [ip, udp, vxlan, ethernet] = &told.outer[..] else {
+        panic!("{:?}", told.outer);
+    };
+    assert_eq!(
+        ip.meaning,
+        "192.168.1.10 -> 192.168.2.10, TTL 64, protocol 17"
+    );
+    // 50 bytes longer than the packet, which is of 32.
+    assert!(ip.bytes.starts_with("45 00 00 52 "), "{}", ip.bytes);
+    assert!(udp.meaning.ends_with(" -> 4789"), "{}", udp.meaning);
+    assert_eq!(vxlan.bytes, "08 00 00 00 00 10 00 00");
+    assert_eq!(vxlan.meaning, "network 4096");
+    assert_eq!(ethernet.bytes, "66 00 00 00 00 02 66 00 00 00 00 01 08 00");
+    assert_eq!(ethernet.meaning, "66:00:00:00:00:01 -> 66:00:00:00:00:02");
+    assert_eq!(told.mtu, Some(1450));
+
+    let told = explain(&snapshot(), &echo(POD, IPIP_POD));
+    assert_eq!(told.outer.len(), 1);
+    assert_eq!(told.mtu, Some(1480));
+    let told = explain(&snapshot(), &echo(POD, DIRECT_POD));
+    assert_eq!((told.outer, told.mtu), (Vec::new(), Some(1500)));
+}
+
+#[test]
+fn flows_have_source_ports_of_their_own_in_vxlan() {
+    let port = |source_port| {
+        let question = with_ports(POD, VXLAN_POD, 6, [source_port, 80]);
+        explain(&snapshot(), &question).outer[1].meaning.clone()
+    };
+    assert_eq!(port(40_000), port(40_000));
+    assert_ne!(port(40_000), port(40_001));
 }
 
 mod ways {
@@ -526,7 +604,7 @@ mod ways {
 
     #[test]
     fn from_a_pod_by_the_way_of_its_flow() {
-        let told = explain(&snapshot(), POD.into(), ANYCAST.into());
+        let told = explain(&snapshot(), &echo(POD, ANYCAST));
         assert_eq!(told.steps[1], format!("destination 10.4.4.4 {MATCHES}"));
         let way = told.steps[2].strip_prefix("this flow, without ports, takes vxlan to ");
         let way = way
@@ -536,6 +614,21 @@ mod ways {
         let outer = format!("in an outer header 192.168.1.10 -> {peer} (50 bytes more), ");
         assert!(told.steps[3].starts_with(&outer), "{:?}", told.steps);
         assert_eq!(told.reason, Some("sent-vxlan"));
+    }
+
+    #[test]
+    fn each_flow_by_its_own() {
+        let peers = (40_000..40_032).map(|port| {
+            let told = explain(&snapshot(), &with_ports(POD, ANYCAST, 6, [port, 80]));
+            let way = told.steps[2].strip_prefix("this flow, by its addresses and ports, takes ");
+            let way = way.unwrap_or_else(|| panic!("{:?}", told.steps)).to_owned();
+            let sent = told.outer[0].meaning.replace("192.168.1.10 -> ", "");
+            let peer = sent.split(',').next().unwrap_or_default().to_owned();
+            assert_eq!(way, format!("vxlan to {peer}, MTU 1450"));
+            peer
+        });
+        let peers: std::collections::BTreeSet<_> = peers.collect();
+        assert_eq!(peers.len(), 2, "{peers:?}");
     }
 
     #[test]
@@ -567,7 +660,7 @@ mod without_a_carrier {
 
     #[test]
     fn what_is_for_the_stack_stays_in_its_tunnel() {
-        let told = explain(&snapshot(), VXLAN_POD.into(), TUNNEL_ADDRESS.into());
+        let told = explain(&snapshot(), &echo(VXLAN_POD, TUNNEL_ADDRESS));
         let last = told.steps.last().map(String::as_str);
         assert_eq!(
             last,

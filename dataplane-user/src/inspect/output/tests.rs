@@ -167,10 +167,15 @@ fn what_there_is_one_of_has_its_fields_beside_the_version() {
     let explanation = Explanation {
         source: [10, 244, 0, 2].into(),
         destination: [10, 244, 1, 2].into(),
+        protocol: "udp".to_owned(),
+        source_port: Some(40_000),
+        destination_port: Some(53),
         hook: None,
         action: "stack",
         reason: None,
         steps: vec!["no program sees it".to_owned()],
+        mtu: None,
+        outer: Vec::new(),
     };
     let json = render_explanation(&explanation, Format::Json).unwrap();
     let json: Value = serde_json::from_str(&json).unwrap();
@@ -183,6 +188,9 @@ fn what_there_is_one_of_has_its_fields_beside_the_version() {
             "kind": "Explanation",
             "source": "10.244.0.2",
             "destination": "10.244.1.2",
+            "protocol": "udp",
+            "sourcePort": 40_000,
+            "destinationPort": 53,
             "action": "stack",
             "steps": ["no program sees it"],
         })

@@ -81,3 +81,27 @@ fn the_manual_has_every_command_and_what_it_exits_with() {
         assert!(page.contains(exit.meaning()), "{exit:?}\n{page}");
     }
 }
+
+/// Those of the agent's image and of Kubernetes are not for here.
+#[test]
+fn every_command_that_documents_show_is_one() {
+    let workspace = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut count = 0;
+    for document in ["README.md", "docs/install.md", "docs/troubleshooting.md"] {
+        let text = std::fs::read_to_string(workspace.join(document)).unwrap();
+        let mut is_in_block = false;
+        for line in text.lines() {
+            is_in_block ^= line.starts_with("```");
+            let line = line.strip_prefix("$ ").unwrap_or(line);
+            if !is_in_block || !line.starts_with("underpass ") {
+                continue;
+            }
+            let words = line.split_whitespace();
+            let words = words.take_while(|word| !matches!(*word, "#" | ">" | "|"));
+            let parsed = Cli::try_parse_from(words);
+            assert!(parsed.is_ok(), "{document}: {line}: {parsed:?}");
+            count += 1;
+        }
+    }
+    assert!(count > 15, "{count} commands were found");
+}

@@ -42,7 +42,7 @@ pub fn load(pins: &Pins) -> Result<Dataplane> {
         loader.map_pin_path(name, pins.map(name));
     }
     let ebpf = loader.load(object).context(
-        "cannot create the BPF maps: underpass needs root (or CAP_BPF and CAP_NET_ADMIN)",
+        "cannot create the BPF maps: underpass needs root (or CAP_SYS_ADMIN and CAP_NET_ADMIN)",
     )?;
     let mut dataplane = Dataplane {
         ebpf,

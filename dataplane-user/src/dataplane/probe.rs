@@ -41,7 +41,7 @@ pub(super) fn abilities(object: &[u8]) -> Result<Abilities> {
         loader.map_max_entries(map, 1);
     }
     let mut ebpf = loader.load(object).context(
-        "cannot create the BPF maps: underpass needs root (or CAP_BPF and CAP_NET_ADMIN)",
+        "cannot create the BPF maps: underpass needs root (or CAP_SYS_ADMIN and CAP_NET_ADMIN)",
     )?;
     let abilities = Abilities {
         knows_inner_ethernet: run(&mut ebpf, probes::VXLAN_ROOM)? == 0,

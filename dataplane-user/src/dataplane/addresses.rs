@@ -15,6 +15,7 @@ use dataplane_common::{
 use super::{
     Full, Pins, Table,
     mapping::{Access, Mapping},
+    maps::cannot_open,
 };
 
 const WORDS: NonZeroUsize = NonZeroUsize::new((LINES * SLOTS) as usize).unwrap();
@@ -36,12 +37,7 @@ impl AddressMap {
 
     fn open(pins: &Pins, access: Access) -> Result<Self> {
         let path = pins.map(maps::ENDPOINTS);
-        let map = MapData::from_pin(&path).with_context(|| {
-            format!(
-                "cannot open the BPF map {}: is the agent running or has it run, and are you root?",
-                path.display()
-            )
-        })?;
+        let map = MapData::from_pin(&path).with_context(|| cannot_open(&path))?;
         let mapping = Mapping::new(&map, WORDS, access);
         Ok(Self(mapping.with_context(|| {
             format!("cannot read the BPF map {}", maps::ENDPOINTS)

@@ -2,11 +2,10 @@
 
 use anyhow::Result;
 use dataplane_common::abi::{
-    Addr, MAX_ENDPOINTS, MAX_FLOWS, MAX_NEXT_HOPS, MAX_PEERS, MAX_WORKLOADS, NextHop, Peer,
-    Workload, maps,
+    Addr, MAX_ENDPOINTS, MAX_FLOWS, MAX_NEXT_HOPS, MAX_PEERS, MAX_WORKLOADS, Peer, Workload, maps,
 };
 
-use super::{AddressMap, BpfArray, BpfHash, Flows, Pins, RouteMap, Table};
+use super::{AddressMap, BpfHash, Flows, Pins, RouteMap, Table, live_next_hops};
 
 /// How full a map is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +34,11 @@ pub fn fills(pins: &Pins) -> Result<Vec<Fill>> {
         entries: Flows::open(pins)?.count()?,
         max_entries: MAX_FLOWS,
     };
+    let next_hops = Fill {
+        map: maps::NEXT_HOPS,
+        entries: u32::try_from(live_next_hops(pins)?.len())?,
+        max_entries: MAX_NEXT_HOPS,
+    };
     let addresses = AddressMap::read_addresses(pins)?;
     let endpoints = Fill {
         map: maps::ENDPOINTS,
@@ -43,27 +47,12 @@ pub fn fills(pins: &Pins) -> Result<Vec<Fill>> {
     };
     Ok(vec![
         routes,
-        next_hops(pins)?,
+        next_hops,
         endpoints,
         hash::<u32, Workload>(pins, maps::WORKLOADS, MAX_WORKLOADS)?,
         hash::<Addr, Peer>(pins, maps::PEERS, MAX_PEERS)?,
         flows,
     ])
-}
-
-fn next_hops(pins: &Pins) -> Result<Fill> {
-    let live = BpfArray::<u32>::open_array(pins, maps::NEXT_HOP_LIVE)?;
-    let next_hops = BpfArray::<NextHop>::open_array(pins, maps::NEXT_HOPS)?;
-    let mut entries = 0;
-    for id in 0..MAX_NEXT_HOPS {
-        let next_hop = next_hops.get(id * 2 + (live.get(id)? & 1))?;
-        entries += u32::from(next_hop.kind().is_some());
-    }
-    Ok(Fill {
-        map: maps::NEXT_HOPS,
-        entries,
-        max_entries: MAX_NEXT_HOPS,
-    })
 }
 
 fn hash<K: aya::Pod, V: aya::Pod>(

@@ -16,6 +16,7 @@ use dataplane_common::{
 use super::{
     Full, Pins,
     mapping::{Access, Mapping},
+    maps::cannot_open,
     trie::Memory,
 };
 
@@ -36,12 +37,7 @@ impl Chunks {
     /// Maps all arrays there are; to write, at least one.
     pub(super) fn open(pins: &Pins, access: Access) -> Result<Self> {
         let path = pins.map(maps::ROUTES);
-        let data = MapData::from_pin(&path).with_context(|| {
-            format!(
-                "cannot open the BPF map {}: is the agent running or has it run, and are you root?",
-                path.display()
-            )
-        })?;
+        let data = MapData::from_pin(&path).with_context(|| cannot_open(&path))?;
         let mut chunks = Self {
             map: Map::ArrayOfMaps(data),
             mapped: Vec::new(),

@@ -1,6 +1,6 @@
 //! BPF maps as tables of keys and values, each found by its pin.
 
-use std::{collections::BTreeSet, io};
+use std::{collections::BTreeSet, io, path::Path};
 
 use anyhow::{Context, Result};
 use aya::maps::{
@@ -47,6 +47,14 @@ pub trait RouteTable: Table<Ipv4Net, u32> {
     fn get(&self, prefix: &Ipv4Net) -> Option<u32>;
 }
 
+/// What is said of a map that is not to be had at `path`.
+pub(super) fn cannot_open(path: &Path) -> String {
+    format!(
+        "cannot open the BPF map {}: is the agent running or has it run, and are you root?",
+        path.display()
+    )
+}
+
 /// A map with a name, for messages.
 pub struct BpfMap<M> {
     name: &'static str,
@@ -60,13 +68,7 @@ impl<M: TryFrom<Map, Error = MapError>> BpfMap<M> {
         let path = pins.map(name);
         let map = MapData::from_pin(&path)
             .and_then(|data| M::try_from(wrap(data)))
-            .with_context(|| {
-                format!(
-                    "cannot open the BPF map {}: is the agent running or has it run, and are you \
-                     root?",
-                    path.display()
-                )
-            })?;
+            .with_context(|| cannot_open(&path))?;
         Ok(Self { name, map })
     }
 }

@@ -12,9 +12,9 @@ use dataplane_common::abi::{
     Config, Direction, Flow, FlowKey, Generation, NextHop, WAY_IN, WAY_OUT, flags, maps,
 };
 
-use super::{next_hops::live_next_hops, rows};
+use super::rows;
 use crate::{
-    dataplane::{BpfArray, Flows, Generations, Pins, endpoints, flow_tuples, now, time},
+    dataplane::{self, BpfArray, Flows, Generations, Pins, endpoints, flow_tuples, now, time},
     kernel::{Conntrack, Detail},
 };
 
@@ -117,7 +117,7 @@ impl Moment {
             generation: Generations::open(pins, Generation::Flush)?.current()?,
             now: now(),
             period: config.reverify.into(),
-            next_hops: live_next_hops(pins)?,
+            next_hops: dataplane::live_next_hops(pins)?,
             pods: pods(pins)?,
         })
     }

@@ -3,14 +3,14 @@
 use std::{collections::BTreeMap, net::Ipv4Addr};
 
 use anyhow::Result;
-use dataplane_common::abi::{MAX_NEXT_HOPS, NextHop, NextHopKind, maps};
+use dataplane_common::abi::{NextHop, NextHopKind};
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{Listed, Row, rows};
 use crate::{
     address::Mac,
-    dataplane::{BpfArray, Pins, RouteMap, Table as _},
+    dataplane::{self, Pins, RouteMap, Table as _},
 };
 
 /// A next hop.
@@ -121,24 +121,10 @@ pub fn next_hops(pins: &Pins) -> Result<Vec<NextHopRow>> {
     for (_, number) in RouteMap::read_routes(pins)?.entries()? {
         *routes.entry(number.into()).or_default() += 1;
     }
-    let live = live_next_hops(pins)?.into_iter();
+    let live = dataplane::live_next_hops(pins)?.into_iter();
     let row = |(number, next_hop)| {
         let routes = routes.get(&number).copied().unwrap_or_default();
         NextHopRow::new(number, &next_hop, routes)
     };
     Ok(live.map(row).collect())
-}
-
-/// The next hops that are live, by their numbers.
-pub(super) fn live_next_hops(pins: &Pins) -> Result<BTreeMap<u64, NextHop>> {
-    let live = BpfArray::<u32>::open_array(pins, maps::NEXT_HOP_LIVE)?;
-    let next_hops = BpfArray::<NextHop>::open_array(pins, maps::NEXT_HOPS)?;
-    let mut found = BTreeMap::new();
-    for id in 0..MAX_NEXT_HOPS {
-        let next_hop = next_hops.get(id * 2 + (live.get(id)? & 1))?;
-        if next_hop.kind().is_some() {
-            found.insert(u64::from(id), next_hop);
-        }
-    }
-    Ok(found)
 }

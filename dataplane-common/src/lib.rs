@@ -29,6 +29,7 @@ pub mod flows;
 pub mod headers;
 #[cfg(any(test, feature = "memory"))]
 pub mod memory;
+pub mod monitor;
 pub mod packet;
 pub mod parse;
 pub mod reason;

@@ -1,8 +1,11 @@
 //! From a verdict to the kernel's action.
 
-use aya_ebpf::bindings::{
-    TC_ACT_SHOT, TC_ACT_UNSPEC,
-    xdp_action::{XDP_DROP, XDP_PASS},
+use aya_ebpf::{
+    bindings::{
+        TC_ACT_SHOT, TC_ACT_UNSPEC,
+        xdp_action::{XDP_DROP, XDP_PASS},
+    },
+    programs::TcContext,
 };
 use dataplane_common::{
     abi::{Config, Hook},
@@ -19,6 +22,7 @@ use crate::{
     count::count,
     frame::XdpFrame,
     helpers::{self, OuterChecksum},
+    monitor,
     packet::SkbPacket,
     tables::MAPS,
 };
@@ -33,6 +37,7 @@ pub fn carry_out(hook: Hook, packet: &mut SkbPacket, verdict: Verdict<'_>) -> i3
         Err(reason) => (reason, leave(reason)),
     };
     count(hook, reason, bytes);
+    monitor::report(reason);
     action
 }
 
@@ -73,6 +78,7 @@ fn rewrite_and_redirect(
             };
             rewrite::deliver(packet, decap, endpoint)?;
             packet.clear_mark();
+            monitor::towards_pod(endpoint);
             helpers::redirect_peer(endpoint.ifindex)
         }
         Verdict::Send(send) => {
@@ -88,6 +94,7 @@ fn rewrite_and_redirect(
                 packet.set_mark(0);
             }
             let next_hop = send.next_hop;
+            monitor::towards_node(next_hop);
             helpers::redirect_neighbour(next_hop.ifindex, next_hop.gateway)
         }
         Verdict::Inject(decap, ..) => {
@@ -101,6 +108,7 @@ fn rewrite_and_redirect(
             helpers::redirect_ingress(config.carrier)
         }
         Verdict::CarrierEncap(next_hop, tos) => {
+            monitor::towards_node(next_hop);
             let config = MAPS.config().ok_or(Reason::NoConfig)?;
             rewrite::address(packet, next_hop.vtep_mac, config.vtep_mac)?;
             packet.direct(next_hop.peer, config.vni, tos, OuterChecksum::Computed)?;
@@ -144,8 +152,9 @@ fn leave(reason: Reason) -> i32 {
 
 /// Counts a packet that goes on as it is.
 #[inline(always)]
-pub fn pass(hook: Hook, bytes: u32, reason: Reason) -> i32 {
-    count(hook, reason, bytes);
+pub fn pass(hook: Hook, ctx: &TcContext, reason: Reason) -> i32 {
+    count(hook, reason, ctx.len());
+    monitor::tell(hook, ctx, reason);
     TC_ACT_UNSPEC
 }
 
@@ -158,6 +167,7 @@ pub fn take_out(frame: &mut XdpFrame, found: Result<Decap, Reason>) -> u32 {
         Err(reason) => reason,
     };
     count(Hook::XdpUplink, reason, bytes);
+    monitor::report(reason);
     match reason.action() {
         Action::Forward | Action::Stack => XDP_PASS,
         Action::Drop => XDP_DROP,

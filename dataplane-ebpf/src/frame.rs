@@ -4,8 +4,9 @@ use core::ptr;
 
 use aya_ebpf::{bindings::xdp_md, programs::XdpContext};
 use dataplane_common::{
-    abi::{TakenOutMark, taken_out_mark},
-    headers::{EthernetHeader, Header},
+    abi::{MAX_SNAP, TakenOutMark, taken_out_mark},
+    headers::{ETHERNET_LEN, EthernetHeader, Header},
+    monitor::Beginning,
     packet::{Packet, Tunnel},
     reason::Reason,
 };
@@ -22,7 +23,51 @@ impl XdpFrame {
     /// The frame of `ctx`.
     #[inline(always)]
     pub fn new(ctx: &XdpContext) -> Self {
-        Self { xdp: ctx.ctx }
+        Self::of(ctx.ctx)
+    }
+
+    /// The frame whose context this is, which a program has been given.
+    #[inline(always)]
+    pub fn of(context: *mut xdp_md) -> Self {
+        Self { xdp: context }
+    }
+
+    /// The program's context.
+    #[inline(always)]
+    pub fn context(&self) -> *mut xdp_md {
+        self.xdp
+    }
+
+    /// Index of the interface that the program sits on.
+    #[inline(always)]
+    pub fn ifindex(&self) -> u32 {
+        // SAFETY: as in `metadata`.
+        unsafe { (*self.xdp).ingress_ifindex }
+    }
+
+    /// Copies the beginning of the frame, its Ethernet header and up to `most` bytes in all; returns how
+    /// many. Byte by byte: a helper that copies any number came with Linux 5.18.
+    #[inline(always)]
+    #[allow(clippy::cast_possible_truncation)] // 512
+    pub fn copy(&self, to: &mut Beginning, most: u32) -> u32 {
+        // A first byte alone the verifier would not see to be there.
+        let (head, rest) = to.split_at_mut(ETHERNET_LEN);
+        let Some(ethernet) = self.header::<[u8; ETHERNET_LEN]>(0) else {
+            return 0;
+        };
+        head.copy_from_slice(ethernet);
+        let most = most.min(MAX_SNAP as u32);
+        for (offset, byte) in (ETHERNET_LEN..).zip(rest) {
+            let Some([from]) = self.header::<[u8; 1]>(offset) else {
+                break;
+            };
+            if offset >= most as usize {
+                break;
+            }
+            *byte = *from;
+        }
+        // Not how often the loop was gone through: the verifier would follow each number by itself.
+        self.frame_length().min(most)
     }
 
     /// Makes room for the mark in front of the frame, empty.

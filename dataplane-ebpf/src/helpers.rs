@@ -1,6 +1,6 @@
 //! Kernel helpers that aya-ebpf leaves raw, each wrapped once.
 
-use core::ptr;
+use core::{hint::black_box, ptr};
 
 use aya_ebpf::{
     bindings::{
@@ -9,14 +9,15 @@ use aya_ebpf::{
     },
     helpers::generated::{
         bpf_clone_redirect, bpf_csum_level, bpf_fib_lookup, bpf_get_prandom_u32, bpf_jiffies64,
-        bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer, bpf_skb_adjust_room,
-        bpf_skb_get_tunnel_key, bpf_skb_pull_data, bpf_skb_set_tunnel_key, bpf_xdp_adjust_head,
-        bpf_xdp_adjust_meta,
+        bpf_ktime_get_ns, bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer, bpf_skb_adjust_room,
+        bpf_skb_get_tunnel_key, bpf_skb_load_bytes, bpf_skb_pull_data, bpf_skb_set_tunnel_key,
+        bpf_xdp_adjust_head, bpf_xdp_adjust_meta,
     },
 };
 use dataplane_common::{
     abi::Addr,
     decide::{Origin, TunnelKey},
+    monitor::Beginning,
     tuple::CUT_UP,
 };
 
@@ -203,6 +204,31 @@ pub fn random() -> u32 {
 pub fn jiffies() -> u64 {
     // SAFETY: the helper takes nothing.
     unsafe { bpf_jiffies64() }
+}
+
+/// Nanoseconds of `CLOCK_MONOTONIC`.
+#[inline(always)]
+pub fn monotonic_time() -> u64 {
+    // SAFETY: the helper takes nothing.
+    unsafe { bpf_ktime_get_ns() }
+}
+
+/// Copies the beginning of the packet, up to `most` bytes; returns how many.
+#[inline(always)]
+#[allow(clippy::cast_possible_truncation)] // 512
+pub fn copy_packet(skb: *mut __sk_buff, to: &mut Beginning, most: u32) -> u32 {
+    // SAFETY: `skb` is the program's own context, valid while it runs.
+    let length = unsafe { (*skb).len }.min(most);
+    // Less by one, since older verifiers do not learn from a comparison that a number is not zero; and hidden,
+    // else LLVM compares a copy, of which they do not know that it is one.
+    let last = black_box(u64::from(length).wrapping_sub(1));
+    if last >= to.len() as u64 {
+        return 0;
+    }
+    let length = last as u32 + 1;
+    // SAFETY: as above; there are so many bytes at the pointer.
+    let result = unsafe { bpf_skb_load_bytes(skb.cast(), 0, to.as_mut_ptr().cast(), length) };
+    if result == 0 { length } else { 0 }
 }
 
 /// Whether the device, or GRO, has verified the outermost checksum (`CHECKSUM_UNNECESSARY`).

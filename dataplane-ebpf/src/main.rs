@@ -17,6 +17,7 @@ mod count;
 mod deliver;
 mod frame;
 mod helpers;
+mod monitor;
 mod packet;
 mod room;
 mod tables;
@@ -48,6 +49,7 @@ const INNER_HEADERS: u32 = 14 + 20 + 20;
 #[classifier]
 pub fn from_workload(ctx: TcContext) -> i32 {
     let mut packet = SkbPacket::new(&ctx, INNER_HEADERS);
+    monitor::observe(Hook::FromWorkload, &packet);
     let verdict = decide::from_workload(&packet, &MAPS, packet.ifindex());
     carry_out(Hook::FromWorkload, &mut packet, verdict)
 }
@@ -56,6 +58,7 @@ pub fn from_workload(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn from_uplink(ctx: TcContext) -> i32 {
     let mut packet = SkbPacket::new(&ctx, UPLINK_HEADERS);
+    monitor::observe(Hook::FromUplink, &packet);
     let verdict = decide::from_uplink(&packet, &MAPS);
     carry_out(Hook::FromUplink, &mut packet, verdict)
 }
@@ -64,6 +67,7 @@ pub fn from_uplink(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn from_stack(ctx: TcContext) -> i32 {
     let mut packet = SkbPacket::new(&ctx, INNER_HEADERS);
+    monitor::observe(Hook::FromStack, &packet);
     let origin = packet.origin();
     let verdict = decide::from_stack(&packet, &MAPS, origin, |next_hop| {
         packet.is_resolved(next_hop)
@@ -75,6 +79,7 @@ pub fn from_stack(ctx: TcContext) -> i32 {
 #[classifier]
 pub fn from_carrier(ctx: TcContext) -> i32 {
     let mut packet = SkbPacket::new(&ctx, INNER_HEADERS);
+    monitor::observe(Hook::FromCarrier, &packet);
     let verdict = decide::from_carrier(&packet, &MAPS, packet.origin());
     carry_out(Hook::FromCarrier, &mut packet, verdict)
 }
@@ -107,13 +112,14 @@ fn learn(
         0 => Reason::Unmarked,
         mark => decide(&SkbPacket::new(ctx, headers), mark),
     };
-    pass(hook, ctx.len(), reason)
+    pass(hook, ctx, reason)
 }
 
 /// XDP on an uplink.
 #[xdp]
 pub fn xdp_uplink(ctx: XdpContext) -> u32 {
     let mut frame = XdpFrame::new(&ctx);
+    monitor::observe_at_xdp(&frame);
     let found = decide::xdp_uplink(&frame, &MAPS);
     take_out(&mut frame, found)
 }

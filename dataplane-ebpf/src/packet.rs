@@ -63,6 +63,12 @@ impl SkbPacket {
         packet
     }
 
+    /// The program's context.
+    #[inline(always)]
+    pub fn context(&self) -> *mut __sk_buff {
+        self.skb
+    }
+
     /// Index of the interface that the program sits on.
     #[inline(always)]
     pub fn ifindex(&self) -> u32 {

@@ -259,5 +259,11 @@ impl Lines for Routes {
 #[inline(always)]
 fn next_hop(id: u32) -> Option<&'static NextHop> {
     let live = *NEXT_HOP_LIVE.get(id)?;
-    NEXT_HOPS.get(id * 2 + (live & 1))
+    next_hop_entry(id * 2 + (live & 1))
+}
+
+/// The next hop in this [entry](NextHop::entry).
+#[inline(always)]
+pub fn next_hop_entry(entry: u32) -> Option<&'static NextHop> {
+    NEXT_HOPS.get(entry)
 }

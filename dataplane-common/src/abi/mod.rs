@@ -12,6 +12,7 @@ use crate::{
 };
 
 mod flows;
+mod monitor;
 #[cfg(feature = "aya")]
 mod pod;
 mod values;
@@ -20,6 +21,10 @@ mod word;
 pub use flows::{
     ARRIVAL_DIRECT, ARRIVAL_IPIP, ARRIVAL_TAKEN_OUT, ARRIVAL_VXLAN, ARRIVAL_WORKLOAD, Asker,
     Direction, FLOW_WORDS, Flow, FlowKey, GENERATIONS, Generation, TICK_SHIFT, WAY_IN, WAY_OUT,
+};
+pub use monitor::{
+    ANY_PROTOCOL, EVENT_HEAD, EVENTS_SIZE, Event, Filter, MAX_SNAP, Monitor, Network, Observed,
+    TO_POD,
 };
 pub use values::{
     Config, Counter, Endpoint, Multipath, NextHop, NextHopKind, Peer, WAYS, Workload, flags,
@@ -31,7 +36,7 @@ pub use word::{Number, Word};
 pub const VERSION: u32 = if OTHER_LAYOUT { 1000 + LAYOUT } else { LAYOUT };
 
 /// To be raised with every change of this module.
-const LAYOUT: u32 = 8;
+const LAYOUT: u32 = 9;
 
 /// Whether this is the build that tests upgrade to and downgrade from: an [`Endpoint`] has its fields
 /// in another order, and the map of counters another size.
@@ -76,9 +81,22 @@ pub mod maps {
     pub const NEW_FLOW: &str = "NEW_FLOW";
     /// Per-CPU array of [`super::Counter`], indexed by [`super::counter_index`].
     pub const COUNTERS: &str = "COUNTERS";
+    /// One [`super::Monitor`], a variable of the programs: to look whether anybody listens takes one
+    /// load.
+    pub const MONITOR: &str = "MONITOR";
+    /// Per-CPU array of one [`super::Observed`].
+    pub const OBSERVED: &str = "OBSERVED";
+    /// Ring buffer of [`super::Event`]s, each up to the end of what is told of its frame.
+    pub const EVENTS: &str = "EVENTS";
+
+    /// What map `name` is called in the object: that of the programs' variables as their section.
+    #[must_use]
+    pub fn in_object(name: &str) -> &str {
+        if name == MONITOR { ".bss" } else { name }
+    }
 
     /// Every map.
-    pub const ALL: [&str; 14] = [
+    pub const ALL: [&str; 17] = [
         ROUTES,
         NEXT_HOP_LIVE,
         NEXT_HOPS,
@@ -93,6 +111,9 @@ pub mod maps {
         GENERATIONS,
         NEW_FLOW,
         COUNTERS,
+        MONITOR,
+        OBSERVED,
+        EVENTS,
     ];
 }
 

@@ -2,6 +2,7 @@
 
 use super::{
     flows::FlowKey,
+    monitor::{Monitor, Observed},
     values::{Config, Counter, Endpoint, Multipath, NextHop, Peer, Workload},
 };
 
@@ -16,5 +17,5 @@ macro_rules! pod {
 }
 
 pod!(
-    Config, Counter, Endpoint, FlowKey, Multipath, NextHop, Peer, Workload
+    Config, Counter, Endpoint, FlowKey, Monitor, Multipath, NextHop, Observed, Peer, Workload
 );

@@ -17,6 +17,7 @@ pub use from_carrier::from_carrier;
 pub use from_stack::from_stack;
 pub use from_uplink::from_uplink;
 pub use from_workload::from_workload;
+pub use open::inner_offset;
 pub use tunnelled::{Origin, TunnelKey};
 pub use xdp_uplink::xdp_uplink;
 

@@ -71,9 +71,10 @@ impl<'t> Opened<'t> {
     }
 }
 
-/// Where the inner IP header begins.
+/// Where the IP header begins that is in `tunnel`.
 #[inline(always)]
-pub(super) const fn inner_offset(tunnel: Tunnel) -> usize {
+#[must_use]
+pub const fn inner_offset(tunnel: Tunnel) -> usize {
     match tunnel {
         Tunnel::Ipip => parse::TRANSPORT,
         Tunnel::Vxlan => VXLAN_INNER_ETHERNET + ETHERNET_LEN,

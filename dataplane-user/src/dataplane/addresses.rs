@@ -43,6 +43,11 @@ impl AddressMap {
             format!("cannot read the BPF map {}", maps::ENDPOINTS)
         })?))
     }
+
+    /// The number that `address` has.
+    pub(super) fn get(&self, address: Addr) -> Option<u32> {
+        find(self.0.words(), address).map(|(_, number)| number)
+    }
 }
 
 impl Table<Addr, u32> for AddressMap {
@@ -63,7 +68,7 @@ impl Table<Addr, u32> for AddressMap {
     }
 
     fn remove(&mut self, address: &Addr) -> Result<()> {
-        if let Some(slot) = find(self.0.words(), *address) {
+        if let Some((slot, _)) = find(self.0.words(), *address) {
             slot.store(0, Ordering::Release);
         }
         Ok(())
@@ -73,12 +78,16 @@ impl Table<Addr, u32> for AddressMap {
 /// Where `address` is, or else may be.
 fn place(slots: &[AtomicU64], address: Addr) -> Option<&AtomicU64> {
     let is_free = |slot: &&AtomicU64| get(slot) == 0;
-    find(slots, address).or_else(|| of(slots, address).find(is_free))
+    let found = find(slots, address).map(|(slot, _)| slot);
+    found.or_else(|| of(slots, address).find(is_free))
 }
 
-fn find(slots: &[AtomicU64], address: Addr) -> Option<&AtomicU64> {
-    let is_of = |slot: &&AtomicU64| addresses::parts(get(slot)).map(|(of, _)| of) == Some(address);
-    of(slots, address).find(is_of)
+/// Where `address` is, and the number it has there.
+fn find(slots: &[AtomicU64], address: Addr) -> Option<(&AtomicU64, u32)> {
+    of(slots, address).find_map(|slot| match addresses::parts(get(slot)) {
+        Some((of, number)) if of == address => Some((slot, number)),
+        _ => None,
+    })
 }
 
 /// The slots that `address` may be in.

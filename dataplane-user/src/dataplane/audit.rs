@@ -219,7 +219,7 @@ pub(super) fn shapes() -> Result<BTreeMap<&'static str, Shape>> {
         .map(|name| {
             let map = object
                 .maps
-                .get(name)
+                .get(maps::in_object(name))
                 .with_context(|| format!("the BPF object has no map {name}"))?;
             let shape = Shape {
                 kind: map.map_type(),

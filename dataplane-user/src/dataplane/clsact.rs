@@ -88,7 +88,8 @@ pub(super) async fn is_on(netlink: &Netlink, attachment: &Attachment) -> Result<
         .await
 }
 
-/// Removes the filter that `record` stands for; one that went with its interface is no error.
+/// Removes the filter that `record` stands for; one that is gone, be it with its interface or its qdisc,
+/// is no error.
 pub(super) fn detach(record: &Path) -> Result<()> {
     let name = record.file_name().unwrap_or_default().to_string_lossy();
     let (hook, ifindex) = hook_and_index(&name)?;
@@ -96,10 +97,16 @@ pub(super) fn detach(record: &Path) -> Result<()> {
         let link = our_filter(&interface, hook)?;
         match link.detach() {
             Ok(()) => {}
-            Err(error) if errno(&error) == Some(libc::ENOENT) => {}
+            // No such filter, or no qdisc for it (`tc_del_tfilter`).
+            Err(error) if matches!(errno(&error), Some(libc::ENOENT | libc::EINVAL)) => {}
             Err(error) => {
+                let what_to_do = match errno(&error) {
+                    Some(libc::EPERM) => "; run as root or with CAP_NET_ADMIN",
+                    _ => "",
+                };
                 return Err(error).with_context(|| {
-                    format!("cannot remove the filter {} from {interface}", hook.name())
+                    let name = hook.name();
+                    format!("cannot remove the filter {name} from {interface}{what_to_do}")
                 });
             }
         }
@@ -161,7 +168,10 @@ fn keep(link: SchedClassifierLink) {
 
 fn errno(error: &ProgramError) -> Option<i32> {
     match error {
-        ProgramError::TcError(TcError::NetlinkError(error)) => error.raw_os_error(),
+        // The first of adding a filter, the second of removing one.
+        ProgramError::TcError(TcError::NetlinkError(error)) | ProgramError::NetlinkError(error) => {
+            error.raw_os_error()
+        }
         _ => None,
     }
 }

@@ -5,9 +5,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use aya::maps::{HashMap, MapData, MapError};
 use dataplane_common::abi::{Asker, FLOW_WORDS, Flow, FlowKey, MAX_FLOWS, TICK_SHIFT, maps};
-use nix::time::{ClockId, clock_gettime};
 
-use super::{BpfHash, BpfMap, Pins};
+use super::{BpfHash, BpfMap, Pins, monotonic_time};
 use crate::kernel::{ConnTuple, Detail};
 
 /// The map of flows. To look into it does not make an entry look used.
@@ -23,15 +22,22 @@ impl Flows {
         })
     }
 
+    /// What is remembered of one flow.
+    pub fn get(&self, key: &FlowKey) -> Result<Option<Flow>> {
+        match self.map.inner().get(key, 0) {
+            Ok(words) => Ok(Some(Flow::from(words))),
+            Err(MapError::KeyNotFound) => Ok(None),
+            Err(error) => Err(error).context("cannot read the BPF map FLOWS"),
+        }
+    }
+
     /// Hands every flow over, as it is at that moment. Flows come and go meanwhile: one may come twice
     /// or be missed.
     pub fn each(&self, mut each: impl FnMut(FlowKey, Flow)) -> Result<()> {
         for key in self.keys() {
             let key = key?;
-            match self.map.inner().get(&key, 0) {
-                Ok(words) => each(key, Flow::from(words)),
-                Err(MapError::KeyNotFound) => {}
-                Err(error) => return Err(error).context("cannot read the BPF map FLOWS"),
+            if let Some(flow) = self.get(&key)? {
+                each(key, flow);
             }
         }
         Ok(())
@@ -57,14 +63,9 @@ impl Flows {
 }
 
 /// The time now, in the ticks of flows.
-///
-/// # Panics
-///
-/// Where the system has no monotonic clock.
 #[must_use]
 pub fn now() -> u64 {
-    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("Linux has this clock");
-    ticks(now.into())
+    ticks(monotonic_time())
 }
 
 /// A time, in the ticks of flows.

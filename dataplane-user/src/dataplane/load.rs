@@ -11,7 +11,10 @@ use aya_log::EbpfLogger;
 use dataplane_common::abi::{Hook, globals, maps};
 use tokio::time::interval;
 
-use super::{Pins, bpf_object, probe};
+use super::{
+    Pins, bpf_object,
+    probe::{self, Abilities},
+};
 
 /// How often the programs' log is looked at.
 const LOG_PERIOD: Duration = Duration::from_millis(100);
@@ -28,8 +31,21 @@ pub struct Dataplane {
 pub fn load(pins: &Pins) -> Result<Dataplane> {
     let object = bpf_object()?;
     pins.create()?;
-    let log_level = log_level();
     let abilities = probe::abilities(object)?;
+    let mut dataplane = create(object, &abilities, Some(pins))?;
+    for hook in Hook::ALL {
+        dataplane.load(hook)?;
+    }
+    Ok(dataplane)
+}
+
+/// Creates the maps, or takes them over from where they are pinned; no program is loaded yet.
+pub(super) fn create(
+    object: &[u8],
+    abilities: &Abilities,
+    pins: Option<&Pins>,
+) -> Result<Dataplane> {
+    let log_level = log_level();
     let knows_inner_ethernet = u8::from(abilities.knows_inner_ethernet);
     let forgets_tunnels = u8::from(abilities.forgets_tunnels);
     let mut loader = EbpfLoader::new();
@@ -38,27 +54,18 @@ pub fn load(pins: &Pins) -> Result<Dataplane> {
     loader.override_global(globals::FORGETS_TUNNELS, &forgets_tunnels, true);
     loader.override_global(globals::JIFFY, &abilities.jiffies.length, true);
     loader.override_global(globals::FIRST_JIFFY, &abilities.jiffies.first, true);
-    for name in maps::ALL {
-        loader.map_pin_path(name, pins.map(name));
+    if let Some(pins) = pins {
+        for name in maps::ALL {
+            loader.map_pin_path(maps::in_object(name), pins.map(name));
+        }
     }
     let ebpf = loader.load(object).context(
         "cannot create the BPF maps: underpass needs root (or CAP_SYS_ADMIN and CAP_NET_ADMIN)",
     )?;
-    let mut dataplane = Dataplane {
+    Ok(Dataplane {
         ebpf,
         forgets_tunnels: abilities.forgets_tunnels,
-    };
-    for hook in Hook::TC {
-        let program = dataplane.program(hook)?;
-        program.load().with_context(|| refused(hook))?;
-    }
-    let program = dataplane.xdp()?;
-    program.load().with_context(|| refused(Hook::XdpUplink))?;
-    Ok(dataplane)
-}
-
-fn refused(hook: Hook) -> String {
-    format!("the kernel refused the BPF program {}", hook.name())
+    })
 }
 
 /// What the programs log: nothing, unless somebody wants to read it.
@@ -71,6 +78,15 @@ fn log_level() -> u8 {
 }
 
 impl Dataplane {
+    /// Has the kernel verify the program for `hook`, and keep it for as long as this lives.
+    pub(super) fn load(&mut self, hook: Hook) -> Result<()> {
+        let loaded = match hook {
+            Hook::XdpUplink => self.xdp()?.load(),
+            hook => self.program(hook)?.load(),
+        };
+        loaded.with_context(|| format!("the kernel refused the BPF program {}", hook.name()))
+    }
+
     /// Whether the kernel forgets a tunnel that a packet is taken out of.
     #[must_use]
     pub fn forgets_tunnels(&self) -> bool {

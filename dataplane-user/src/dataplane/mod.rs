@@ -6,6 +6,7 @@
 mod addresses;
 mod attach;
 mod audit;
+mod clock;
 mod clsact;
 mod described;
 mod endpoints;
@@ -15,22 +16,29 @@ mod generation;
 mod intact;
 mod jiffies;
 mod lines;
+mod listener;
 mod load;
 mod mapping;
 mod maps;
 mod next_hops;
 mod object;
+mod others;
 mod pinned;
 mod pins;
 mod probe;
+mod redirected;
 mod removal;
 mod routes;
+mod settled;
 mod sysctls;
+mod trial;
 mod trie;
 mod xdp;
 
 pub use addresses::AddressMap;
 pub use attach::{Applied, Attached, Attachment, Attachments, attached};
+pub use audit::audit;
+pub use clock::monotonic_time;
 pub use clsact::forget_qdisc;
 pub use described::{linked_program, pinned_maps, programs};
 pub use endpoints::endpoints;
@@ -38,15 +46,23 @@ pub use fill::{Fill, fills};
 pub use flows::{Flows, flow_tuples, now, ticks, time};
 pub use generation::Generations;
 pub use intact::check_intact;
+pub use listener::Listener;
 pub use load::{Dataplane, load};
 pub use maps::{BpfArray, BpfHash, BpfMap, DeviceMap, Full, RouteTable, Table};
-pub use next_hops::live_next_hops;
+pub use next_hops::{LiveNextHops, live_next_hops};
 pub use object::bpf_object;
+pub use others::{LoadedPrograms, Side};
 pub use pins::{PinLock, Pins};
+pub use redirected::redirected_is_counted;
 pub use removal::{Removal, Removals, removals, remove_others};
 pub use routes::RouteMap;
-pub use sysctls::{Changed, changed_sysctls, restore_sysctls, set_sysctls, spare_connections};
+pub use sysctls::{
+    Changed, ON, SYSCTLS, changed_sysctls, restore_sysctls, set_sysctls, spare_connections,
+};
+pub use trial::{Trial, Way, trial};
 pub use xdp::{WhyOff, XdpLinks, XdpMode, XdpState, XdpUplink, xdp_pin, xdp_states};
+
+pub(crate) use settled::settled;
 
 use anyhow::Result;
 use tracing::warn;
@@ -59,7 +75,7 @@ use tracing::warn;
 pub fn claim(pins: &Pins) -> Result<PinLock> {
     pins.check_file_system()?;
     let mut lock = pins.lock()?;
-    for stranger in audit::audit(pins)? {
+    for stranger in audit(pins)? {
         warn!(
             "{} is not underpass's: it is left alone",
             stranger.display()

@@ -244,7 +244,7 @@ impl Pins {
     }
 
     /// Pins live in a BPF file system only.
-    pub(super) fn check_file_system(&self) -> Result<()> {
+    pub fn check_file_system(&self) -> Result<()> {
         if !self.have_file_system()? {
             bail!(
                 "{} is not on a BPF file system, where maps and links can be pinned: mount one \

@@ -14,8 +14,9 @@ use super::{Pins, pins};
 use crate::kernel::{Conntrack, Sysctl};
 
 /// What is set, and to what: all of them to [`ON`].
-const SYSCTLS: [Sysctl; 2] = [Sysctl::BeLiberal, Sysctl::IgnoreInvalidRst];
-const ON: u32 = 1;
+pub const SYSCTLS: [Sysctl; 2] = [Sysctl::BeLiberal, Sysctl::IgnoreInvalidRst];
+/// See [`SYSCTLS`].
+pub const ON: u32 = 1;
 
 /// A sysctl that underpass has changed.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,7 +6,11 @@
 //!
 //! Invariant: a device is changed or removed only if it is ours, which its alias says.
 
-use std::{collections::BTreeSet, net::Ipv4Addr};
+use std::{
+    collections::BTreeSet,
+    io,
+    net::{Ipv4Addr, UdpSocket},
+};
 
 use anyhow::{Context, Result, anyhow, bail};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
@@ -50,15 +54,11 @@ impl Netlink {
     pub async fn ensure_carrier(&self, wanted: &CarrierSpec) -> Result<u32> {
         let links = self.links().await?;
         let index = match links.iter().find(|link| link.name == wanted.name) {
-            Some(link) if !is_ours(link) => bail!(
-                "the interface {name} is not ours (its alias is not \"{CARRIER_ALIAS}\"), but the \
-                 carrier has to have that name: remove or rename it, `ip link delete {name}`",
-                name = wanted.name
-            ),
+            Some(link) if !is_ours(link) => return Err(not_ours(link)),
             Some(link) if serves(link, wanted) => self.adjust(link, wanted, &links).await?,
             Some(link) => {
                 // Better the old carrier than none, should the new port be taken.
-                refuse_taken_port(wanted, &links)?;
+                refuse_taken_port(&wanted.name, wanted.vxlan_port, &links)?;
                 self.delete_link(link).await?;
                 self.create(wanted, &links).await?
             }
@@ -225,34 +225,66 @@ fn refused(
     // A socket cannot be shared between VXLAN devices in and not in external mode, and in external
     // mode there is one device to a port.
     let is_port = matches!(error.errno(), Some(Errno::EADDRINUSE | Errno::EEXIST));
-    match refuse_taken_port(wanted, links) {
+    match refuse_taken_port(&wanted.name, wanted.vxlan_port, links) {
         Err(taken) if is_port => taken,
         _ if error.errno() == Some(Errno::EADDRINUSE) => anyhow!(
-            "cannot {attempt} the carrier {}: UDP port {port} is held by the socket of a process, \
-             which `ss -lunp sport = :{port}` names: stop it, or configure another VXLAN port on \
-             all nodes",
+            "cannot {attempt} the carrier {}: {}",
             wanted.name,
-            port = wanted.vxlan_port
+            held_by_a_process(wanted.vxlan_port)
         ),
         _ => anyhow!("cannot {attempt} the carrier {}: {error}", wanted.name),
     }
 }
 
-/// Fails if another VXLAN device has the UDP port.
-fn refuse_taken_port(wanted: &CarrierSpec, links: &[Link]) -> Result<()> {
+/// Whether a carrier called `name` could be had at UDP port `port`, as far as can be told without
+/// making it. `links` are the interfaces there are.
+///
+/// # Errors
+///
+/// Its name or its port is another's.
+pub fn check_carrier(name: &str, port: u16, links: &[Link]) -> Result<()> {
+    let own = links.iter().find(|link| link.name == name);
+    if let Some(link) = own.filter(|link| !is_ours(link)) {
+        return Err(not_ours(link));
+    }
+    refuse_taken_port(name, port, links)?;
+    let has_port = own.is_some_and(|link| link.vxlan.is_some_and(|vxlan| vxlan.port == port));
+    match UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && !has_port => {
+            bail!("{}", held_by_a_process(port))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn not_ours(link: &Link) -> anyhow::Error {
+    anyhow!(
+        "the interface {name} is not ours (its alias is not \"{CARRIER_ALIAS}\"), but the carrier has \
+         to have that name: remove or rename it, `ip link delete {name}`",
+        name = link.name
+    )
+}
+
+fn held_by_a_process(port: u16) -> String {
+    format!(
+        "UDP port {port} is held by the socket of a process, which `ss -lunp sport = :{port}` names: \
+         stop it, or configure another VXLAN port on all nodes"
+    )
+}
+
+/// Fails if a VXLAN device other than the carrier has the UDP port.
+fn refuse_taken_port(carrier: &str, port: u16, links: &[Link]) -> Result<()> {
     let holder = links.iter().find(|link| {
-        link.name != wanted.name
+        link.name != carrier
             && link
                 .vxlan
-                .is_some_and(|vxlan| vxlan.port == wanted.vxlan_port && (link.up || vxlan.external))
+                .is_some_and(|vxlan| vxlan.port == port && (link.up || vxlan.external))
     });
     match holder {
         Some(holder) => bail!(
             "UDP port {port}, at which the carrier {carrier} has to receive VXLAN packets, is held \
              by the VXLAN interface {name}: remove it if nothing uses it any more, \
              `ip link delete {name}`, or configure another VXLAN port on all nodes",
-            port = wanted.vxlan_port,
-            carrier = wanted.name,
             name = holder.name
         ),
         None => Ok(()),

@@ -46,8 +46,8 @@ pub struct Link {
     pub vxlan: Option<Vxlan>,
     /// What is particular to an IPIP interface.
     pub ipip: Option<Ipip>,
-    /// Whether an XDP program is on it.
-    pub xdp: bool,
+    /// The number of the XDP program that is on it.
+    pub xdp: Option<u32>,
 }
 
 /// What is particular to a VXLAN interface.
@@ -117,7 +117,7 @@ impl Netlink {
             let links = self.links().await?;
             let remaining = links
                 .iter()
-                .find(|link| link.xdp && indexes.contains(&link.index));
+                .find(|link| link.xdp.is_some() && indexes.contains(&link.index));
             match remaining {
                 None => return Ok(()),
                 Some(link) if Instant::now() > deadline => {
@@ -167,7 +167,12 @@ pub(super) fn link(message: LinkMessage) -> Link {
             LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
             LinkAttribute::LinkInfo(infos) => read_infos(&mut link, infos),
             LinkAttribute::Xdp(infos) => {
-                link.xdp = infos.iter().any(|info| matches!(info, LinkXdp::ProgId(_)));
+                link.xdp = infos.iter().find_map(|info| match info {
+                    LinkXdp::ProgId(program)
+                    | LinkXdp::DrvProgId(program)
+                    | LinkXdp::SkbProgId(program) => Some(*program),
+                    _ => None,
+                });
             }
             _ => {}
         }

@@ -9,9 +9,10 @@
 //! - [`Netlink`] is the connection; its methods are spread over the files by what they are about.
 //! - [`Events`] says *that* the stack's state changed, never what: whoever is woken reads it again. So does
 //!   [`RuleEvents`] of the rules of nftables.
-//! - [`Link`], [`Address`], [`Route`], [`Neighbour`] and [`Underlay`] are what is read.
+//! - [`Link`], [`Address`], [`Route`], [`Neighbour`], [`Underlay`] and [`VethTraffic`] are what is read.
 //! - [`CarrierSpec`] and [`OwnRoute`] are what is written.
 //! - [`Conntrack`] and [`Sysctl`] are netfilter's half of it, and wait for their answers.
+//! - [`Offloads`] and [`has_native_xdp`] are what devices can do, by generic netlink.
 //!
 //! Invariant: only what identifies itself as ours is ever changed or removed. The carrier carries
 //! [`CARRIER_ALIAS`]; a route of ours has both [`PROTOCOL`] and [`METRIC`].
@@ -27,12 +28,15 @@ mod events;
 pub mod fib;
 mod link;
 mod neighbour;
+mod netdev;
 mod nftables;
+mod offloads;
 mod own_route;
 mod qdisc;
 mod request;
 mod route;
 mod sysctl;
+mod traffic;
 mod underlay;
 
 #[cfg(test)]
@@ -45,15 +49,19 @@ pub use netlink_packet_route::{
 
 pub use self::{
     address::Address,
-    carrier::{CARRIER_ALIAS, CARRIER_NAME, CarrierSpec},
+    carrier::{CARRIER_ALIAS, CARRIER_NAME, CarrierSpec, check_carrier},
     connection::Netlink,
     conntrack::{ConnTuple, ConnectionEntry, Conntrack, Detail, TCP_ESTABLISHED},
     events::Events,
     link::{Ipip, Link, Vxlan, interface_name},
     neighbour::Neighbour,
+    netdev::has_native_xdp,
     nftables::RuleEvents,
+    offloads::Offloads,
     own_route::{METRIC, OwnRoute, OwnTarget, PROTOCOL, difference},
+    qdisc::Filter,
     route::{Route, TABLE_MAIN},
     sysctl::Sysctl,
+    traffic::{VethTraffic, Volume},
     underlay::Underlay,
 };

@@ -1,10 +1,10 @@
-//! Queueing disciplines: only the removal of a clsact that was added for our filters, and whether a
-//! filter is there.
+//! Queueing disciplines: only the removal of a clsact that was added for our filters, and which filters
+//! are there.
 
 use anyhow::{Context, Result};
 use netlink_packet_route::{
     RouteNetlinkMessage,
-    tc::{TcHandle, TcMessage},
+    tc::{TcAttribute, TcFilterBpfOption, TcHandle, TcMessage, TcOption},
 };
 use nix::errno::Errno;
 
@@ -12,6 +12,15 @@ use super::Netlink;
 
 /// Major number of clsact's handle (`TC_H_CLSACT`).
 const CLSACT: u16 = 0xffff;
+
+/// A BPF program as a filter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Filter {
+    /// What it was called when it was attached.
+    pub name: String,
+    /// The number of the program.
+    pub program: Option<u32>,
+}
 
 impl Netlink {
     /// Whether a filter with this priority and handle is on the ingress, or else on the egress, of
@@ -23,6 +32,21 @@ impl Netlink {
         priority: u16,
         handle: u32,
     ) -> Result<bool> {
+        let filters = self.filters(index, ingress).await?;
+        Ok(filters.iter().any(|filter| {
+            // The protocol is the lower half.
+            filter.header.info >> 16 == u32::from(priority)
+                && u32::from(filter.header.handle) == handle
+        }))
+    }
+
+    /// The BPF programs that are filters on the ingress, or else on the egress, of interface `index`.
+    pub async fn bpf_filters(&self, index: u32, ingress: bool) -> Result<Vec<Filter>> {
+        let filters = self.filters(index, ingress).await?;
+        Ok(filters.iter().filter_map(bpf_filter).collect())
+    }
+
+    async fn filters(&self, index: u32, ingress: bool) -> Result<Vec<TcMessage>> {
         let index = i32::try_from(index).context("an interface index is positive")?;
         let side = if ingress {
             TcHandle::MIN_INGRESS
@@ -31,22 +55,19 @@ impl Netlink {
         };
         let request = RouteNetlinkMessage::GetTrafficFilter(message(index, side));
         let filters = match self.list(request).await {
-            Ok(filters) => filters,
-            Err(error) if is_gone(error.errno()) => return Ok(false),
+            Ok(filters) => filters.into_iter(),
+            Err(error) if is_gone(error.errno()) => return Ok(Vec::new()),
             Err(error) => {
                 return Err(error).with_context(|| {
                     format!("cannot list the filters of interface number {index}")
                 });
             }
         };
-        Ok(filters.iter().any(|filter| match filter {
-            RouteNetlinkMessage::NewTrafficFilter(filter) => {
-                // The protocol is the lower half.
-                filter.header.info >> 16 == u32::from(priority)
-                    && u32::from(filter.header.handle) == handle
-            }
-            _ => false,
-        }))
+        let filters = filters.filter_map(|filter| match filter {
+            RouteNetlinkMessage::NewTrafficFilter(filter) => Some(filter),
+            _ => None,
+        });
+        Ok(filters.collect())
     }
 
     /// Removes the clsact qdisc of interface `index` unless filters are on it, which are others'.
@@ -83,6 +104,30 @@ impl Netlink {
             }),
         }
     }
+}
+
+/// Reads a filter; `None` for what is no BPF program. The kernel announces each priority by an entry
+/// of its own, without any options.
+fn bpf_filter(message: &TcMessage) -> Option<Filter> {
+    let mut options = message.attributes.iter();
+    let options = options.find_map(|attribute| match attribute {
+        TcAttribute::Options(options) => Some(options),
+        _ => None,
+    });
+    let mut name = None;
+    let mut program = None;
+    for option in options? {
+        match option {
+            TcOption::Bpf(TcFilterBpfOption::ProgName(text)) => name = Some(text.clone()),
+            TcOption::Bpf(TcFilterBpfOption::ProgId(id)) => program = Some(*id),
+            _ => {}
+        }
+    }
+    let is_program = name.is_some() || program.is_some();
+    is_program.then(|| Filter {
+        name: name.unwrap_or_else(|| "?".to_owned()),
+        program,
+    })
 }
 
 fn message(index: i32, side: u16) -> TcMessage {

@@ -3,6 +3,7 @@
 use std::{fmt, fs, io, path::PathBuf};
 
 use anyhow::{Context, Result};
+use nix::unistd::{AccessFlags, access};
 
 /// Where the kernel has them, for the network namespace of the calling thread.
 const DIRECTORY: &str = "/proc/sys/net/netfilter";
@@ -50,12 +51,19 @@ impl Sysctl {
 
     /// Sets it.
     pub fn write(self, value: u32) -> Result<()> {
-        fs::write(self.path(), value.to_string()).with_context(|| {
-            format!(
-                "cannot set {self} to {value}; underpass needs root and a writable /proc/sys, or \
-                 somebody else to set it (sysctl -w {self}={value})"
-            )
-        })
+        fs::write(self.path(), value.to_string()).with_context(|| self.cannot_be(value))
+    }
+
+    /// Fails as [`Sysctl::write`] would, and sets nothing.
+    pub fn check_writable(self, value: u32) -> Result<()> {
+        access(&self.path(), AccessFlags::W_OK).with_context(|| self.cannot_be(value))
+    }
+
+    fn cannot_be(self, value: u32) -> String {
+        format!(
+            "cannot set {self} to {value}; underpass needs root and a writable /proc/sys, or somebody \
+             else to set it (sysctl -w {self}={value})"
+        )
     }
 
     fn path(self) -> PathBuf {

@@ -33,7 +33,7 @@ fn a_link_tells_what_it_is() {
                 alias: Some("hello".into()),
                 vxlan: None,
                 ipip: None,
-                xdp: false,
+                xdp: None,
             }
         );
         let eth0 = link(&netlink, "eth0").await;

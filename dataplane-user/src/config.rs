@@ -3,8 +3,11 @@
 //! Every field has a default, so an empty file is a valid configuration; a field that does not
 //! exist is an error.
 
+mod raw;
+mod schema;
+mod written;
+
 use std::{
-    fmt,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     ops::RangeInclusive,
     path::{Path, PathBuf},
@@ -13,13 +16,13 @@ use std::{
 
 use dataplane_common::abi::MAX_GATEWAYS;
 use ipnet::Ipv4Net;
-use serde::{
-    Deserialize, Deserializer,
-    de::{self, MapAccess, Visitor, value::MapAccessDeserializer},
-};
+use serde::Serialize;
 use wildmatch::WildMatch;
 
 use crate::document::{self, FileError, Located, Problems, scalar};
+use raw::{RawConfig, RawKernelSource, RawSource, RawTunnel, RawVxlan};
+
+pub use schema::schema;
 
 /// Where everything is pinned unless `pins` says otherwise.
 pub const DEFAULT_PINS: &str = "/sys/fs/bpf/underpass";
@@ -33,8 +36,39 @@ const MAX_VNI: u32 = (1 << 24) - 1;
 /// A DSCP has 6 bits (RFC 2474, section 3).
 const MAX_DSCP: u8 = (1 << 6) - 1;
 
-/// The agent's configuration, valid, with every default filled in.
-#[derive(Clone, Debug, PartialEq)]
+/// After how long netfilter may see a flow again: no more than a third of the shortest time that
+/// connection tracking keeps a flow for, 30 s for UDP in one direction; and no less than what a few
+/// ticks of a kernel's clock are.
+const REVERIFY: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(10);
+
+/// Bytes of a socket buffer: the least the kernel gives (`SOCK_MIN_RCVBUF`), and what a terabyte of
+/// memory would allow.
+const BUFFER: RangeInclusive<u64> = 2304..=1 << 30;
+
+/// The words for [`Acceleration`].
+const ACCELERATIONS: [(&str, Acceleration); 2] = [
+    ("established", Acceleration::Established),
+    ("all", Acceleration::All),
+];
+
+/// The words for [`Attach`].
+const ATTACHES: [(&str, Attach); 3] = [
+    ("auto", Attach::Auto),
+    ("tcx", Attach::Tcx),
+    ("clsact", Attach::Clsact),
+];
+
+/// The words for [`Xdp`].
+const XDPS: [(&str, Xdp); 4] = [
+    ("auto", Xdp::Auto),
+    ("native", Xdp::Native),
+    ("generic", Xdp::Generic),
+    ("off", Xdp::Off),
+];
+
+/// The agent's configuration, valid, with every default filled in. It is written as it is read.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Config {
     /// The name this node has in the cluster table. Default: `$NODE_NAME`, else the hostname.
     pub node: String,
@@ -49,6 +83,7 @@ pub struct Config {
     /// Which packets the BPF programs carry. Default: those of established flows.
     pub acceleration: Acceleration,
     /// After how long the stack sees a packet of an established flow again. Default: 2 s.
+    #[serde(serialize_with = "written::duration")]
     pub reverify: Duration,
     /// Whether pods may send IPIP and VXLAN themselves (Calico's `allowVXLANPacketsFromWorkloads`
     /// and `allowIPIPPacketsFromWorkloads`). Default: no.
@@ -63,6 +98,7 @@ pub struct Config {
     pub tunnel: Tunnel,
     /// The address and TCP port that health and metrics are served at, or nowhere. Default:
     /// 127.0.0.1:9478.
+    #[serde(serialize_with = "written::listener")]
     pub listen: Option<SocketAddr>,
     /// The directory in a BPF file system that maps, links and programs are pinned in; an absolute
     /// path. Default: `/sys/fs/bpf/underpass`.
@@ -73,6 +109,17 @@ impl Config {
     /// Reads and validates the configuration in `file`.
     pub fn load(file: &Path) -> Result<Self, FileError> {
         Self::parse(file, &document::read(file)?, default_node)
+    }
+
+    /// The defaults, with the kernel's routes: what can be had without any file.
+    ///
+    /// # Panics
+    ///
+    /// Never: every field has a default.
+    #[must_use]
+    pub fn without_files() -> Self {
+        let config = Self::parse(Path::new(""), "source: kernel", default_node);
+        config.expect("every field has a default")
     }
 
     fn parse(
@@ -121,7 +168,8 @@ impl WorkloadPatterns {
 }
 
 /// Which packets the BPF programs carry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Acceleration {
     /// Those of flows that the stack, and netfilter in it, has let through unchanged both ways.
     Established,
@@ -130,7 +178,8 @@ pub enum Acceleration {
 }
 
 /// How the BPF programs are attached to traffic control.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Attach {
     /// `Tcx` where the kernel has it, else `Clsact`.
     Auto,
@@ -141,7 +190,8 @@ pub enum Attach {
 }
 
 /// Where XDP opens what the wire brings in tunnels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Xdp {
     /// In the driver, where it can and that makes it faster; else nowhere.
     Auto,
@@ -154,7 +204,8 @@ pub enum Xdp {
 }
 
 /// Where the cluster's routes come from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Source {
     /// A cluster table in YAML, read by [`crate::source::file`]. A relative path in the
     /// configuration has been taken as relative to the configuration's directory.
@@ -164,7 +215,7 @@ pub enum Source {
 }
 
 /// What is taken of the kernel's FIB.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct KernelSource {
     /// The networks whose routes are taken. Default, and empty: all that lead to a gateway, but the
     /// default route.
@@ -175,7 +226,7 @@ pub struct KernelSource {
 }
 
 /// The tunnels between nodes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Tunnel {
     /// The DSCP of outer headers. Default: 0, as the kernel's devices and Calico's have it.
     pub dscp: Dscp,
@@ -194,7 +245,7 @@ pub enum Dscp {
 }
 
 /// The parameters of VXLAN, which all nodes of a cluster share. The defaults are Calico's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Vxlan {
     /// The network identifier, 24 bits. Default: 4096.
     pub vni: u32,
@@ -208,7 +259,13 @@ fn default_node() -> String {
     std::env::var("NODE_NAME")
         .ok()
         .filter(|name| !name.is_empty())
-        .unwrap_or_else(|| gethostname::gethostname().to_string_lossy().into_owned())
+        .unwrap_or_else(hostname)
+}
+
+/// What this machine is called.
+pub(crate) fn hostname() -> String {
+    let hostname = nix::unistd::gethostname().unwrap_or_default();
+    hostname.to_string_lossy().into_owned()
 }
 
 fn node(given: Option<Located<String>>, problems: &mut Problems) -> Option<String> {
@@ -287,22 +344,15 @@ fn gateways(given: Option<Vec<Located<String>>>, problems: &mut Problems) -> Vec
 }
 
 fn acceleration(given: Option<Located<String>>, problems: &mut Problems) -> Acceleration {
-    let choices = [
-        ("established", Acceleration::Established),
-        ("all", Acceleration::All),
-    ];
     given
         .and_then(|Located { value, line }| {
-            let word = scalar::word(&value, &choices);
+            let word = scalar::word(&value, &ACCELERATIONS);
             problems.keep(line, format!("acceleration '{value}'"), word)
         })
         .unwrap_or(Acceleration::Established)
 }
 
 fn reverify(given: Option<Located<String>>, problems: &mut Problems) -> Duration {
-    /// No more than a third of the shortest time that connection tracking keeps a flow for, 30 s for
-    /// UDP in one direction; and no less than what a few ticks of a kernel's clock are.
-    const REVERIFY: RangeInclusive<Duration> = Duration::from_millis(50)..=Duration::from_secs(10);
     given
         .and_then(|Located { value, line }| {
             let time = scalar::duration(&value, REVERIFY);
@@ -312,29 +362,18 @@ fn reverify(given: Option<Located<String>>, problems: &mut Problems) -> Duration
 }
 
 fn attach(given: Option<Located<String>>, problems: &mut Problems) -> Attach {
-    let choices = [
-        ("auto", Attach::Auto),
-        ("tcx", Attach::Tcx),
-        ("clsact", Attach::Clsact),
-    ];
     given
         .and_then(|Located { value, line }| {
-            let word = scalar::word(&value, &choices);
+            let word = scalar::word(&value, &ATTACHES);
             problems.keep(line, format!("attach '{value}'"), word)
         })
         .unwrap_or(Attach::Auto)
 }
 
 fn xdp(given: Option<Located<String>>, problems: &mut Problems) -> Xdp {
-    let choices = [
-        ("auto", Xdp::Auto),
-        ("native", Xdp::Native),
-        ("generic", Xdp::Generic),
-        ("off", Xdp::Off),
-    ];
     given
         .and_then(|Located { value, line }| {
-            let word = scalar::word(&value, &choices);
+            let word = scalar::word(&value, &XDPS);
             problems.keep(line, format!("xdp '{value}'"), word)
         })
         .unwrap_or(Xdp::Auto)
@@ -354,8 +393,6 @@ fn source(given: Option<RawSource>, config: &Path, problems: &mut Problems) -> S
 }
 
 fn kernel_source(given: RawKernelSource, problems: &mut Problems) -> KernelSource {
-    /// The least the kernel gives (`SOCK_MIN_RCVBUF`), and what a terabyte of memory would allow.
-    const BUFFER: RangeInclusive<u64> = 2304..=1 << 30;
     let only = given.only.unwrap_or_default().into_iter();
     let only = only.filter_map(|Located { value, line }| {
         problems.keep(line, format!("only {value}"), scalar::prefix(&value))
@@ -442,99 +479,6 @@ fn pins(given: Option<Located<String>>, problems: &mut Problems) -> PathBuf {
         problems.at(line, text);
     }
     pins
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawConfig {
-    node: Option<Located<String>>,
-    uplinks: Option<Vec<Located<String>>>,
-    workloads: Option<Vec<Located<String>>>,
-    gateways: Option<Vec<Located<String>>>,
-    acceleration: Option<Located<String>>,
-    reverify: Option<Located<String>>,
-    #[serde(rename = "workloadTunnels")]
-    workload_tunnels: Option<bool>,
-    attach: Option<Located<String>>,
-    xdp: Option<Located<String>>,
-    source: Option<RawSource>,
-    tunnel: Option<RawTunnel>,
-    listen: Option<Located<String>>,
-    pins: Option<Located<String>>,
-}
-
-#[derive(Default)]
-struct RawSource {
-    file: Option<String>,
-    kernel: Option<RawKernelSource>,
-}
-
-/// `source: kernel`, or fields.
-impl<'de> Deserialize<'de> for RawSource {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct WordOrFields;
-
-        impl<'de> Visitor<'de> for WordOrFields {
-            type Value = RawSource;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("kernel, or fields such as {file: cluster.yaml}")
-            }
-
-            fn visit_str<E: de::Error>(self, word: &str) -> Result<RawSource, E> {
-                match word {
-                    "kernel" => Ok(RawSource {
-                        kernel: Some(RawKernelSource::default()),
-                        ..RawSource::default()
-                    }),
-                    other => Err(E::custom(format!(
-                        "source '{other}' is none: write kernel, or {{file: cluster.yaml}}"
-                    ))),
-                }
-            }
-
-            fn visit_unit<E>(self) -> Result<RawSource, E> {
-                Ok(RawSource::default())
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<RawSource, A::Error> {
-                let RawFields { file, kernel } =
-                    RawFields::deserialize(MapAccessDeserializer::new(map))?;
-                Ok(RawSource { file, kernel })
-            }
-        }
-
-        deserializer.deserialize_any(WordOrFields)
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawFields {
-    file: Option<String>,
-    kernel: Option<RawKernelSource>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawKernelSource {
-    only: Option<Vec<Located<String>>>,
-    buffer: Option<Located<u64>>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawTunnel {
-    dscp: Option<Located<String>>,
-    vxlan: Option<RawVxlan>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawVxlan {
-    vni: Option<Located<u64>>,
-    port: Option<Located<u64>>,
-    checksum: Option<bool>,
 }
 
 #[cfg(test)]
@@ -888,12 +832,10 @@ mod tests {
 
     #[test]
     fn a_configuration_that_is_not_there_is_named() {
-        assert_eq!(
-            Config::load(Path::new("/nonexistent/config.yaml"))
-                .unwrap_err()
-                .to_string(),
-            "/nonexistent/config.yaml: cannot be read: No such file or directory (os error 2)"
-        );
+        let error = Config::load(Path::new("/nonexistent/config.yaml")).unwrap_err();
+        let error = error.to_string();
+        let begin = "/nonexistent/config.yaml: there is no such file: ";
+        assert!(error.starts_with(begin), "{error}");
     }
 
     #[test]

@@ -5,8 +5,10 @@
 pub(crate) mod corruption;
 mod problems;
 pub(crate) mod scalar;
+mod schema;
 mod yaml;
 
 pub use problems::FileError;
 pub(crate) use problems::Problems;
+pub(crate) use schema::schema_of;
 pub(crate) use yaml::{Located, parse, read};

@@ -146,10 +146,15 @@ pub(crate) fn interface_pattern(text: &str) -> Result<(), String> {
 pub(crate) fn word<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, String> {
     let chosen = choices.iter().find(|(word, _)| *word == text);
     chosen.map(|&(_, value)| value).ok_or_else(|| {
-        let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
+        let words = words(choices);
         let one_of = if words.len() > 1 { "one of " } else { "" };
         format!("is unknown: write {one_of}{}", words.join(", "))
     })
+}
+
+/// The words in `choices`.
+pub(crate) fn words<'c, T>(choices: &[(&'c str, T)]) -> Vec<&'c str> {
+    choices.iter().map(|(word, _)| *word).collect()
 }
 
 fn interface_characters(text: &str) -> Result<(), String> {

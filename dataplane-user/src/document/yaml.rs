@@ -1,7 +1,8 @@
 //! YAML into Rust values that remember their lines.
 
-use std::path::Path;
+use std::{borrow::Cow, io, path::Path};
 
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_saphyr::{Error, MessageFormatter, Spanned, UserMessageFormatter};
@@ -38,10 +39,41 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Located<T> {
     }
 }
 
+/// Where something stands is not written.
+impl<T: JsonSchema> JsonSchema for Located<T> {
+    fn inline_schema() -> bool {
+        T::inline_schema()
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        T::schema_name()
+    }
+
+    fn schema_id() -> Cow<'static, str> {
+        T::schema_id()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        T::json_schema(generator)
+    }
+}
+
 /// The text of `file`.
 pub(crate) fn read(file: &Path) -> Result<String, FileError> {
-    std::fs::read_to_string(file)
-        .map_err(|error| FileError::new(file, None, format!("cannot be read: {error}")))
+    std::fs::read_to_string(file).map_err(|error| FileError::new(file, None, unread(&error)))
+}
+
+/// Why a file was not read, and what to do.
+fn unread(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => {
+            "there is no such file: write it, or say where it is (`--config` for the configuration, \
+             `source` in it for the cluster's table)"
+                .to_owned()
+        }
+        io::ErrorKind::PermissionDenied => "it may not be read: run this as root".to_owned(),
+        _ => format!("it cannot be read: {error}"),
+    }
 }
 
 /// The one YAML document in `text`, or nothing if it is empty; `file` is named in errors.
@@ -228,7 +260,8 @@ mod tests {
         let error = read(Path::new("/nonexistent/a.yaml")).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "/nonexistent/a.yaml: cannot be read: No such file or directory (os error 2)"
+            "/nonexistent/a.yaml: there is no such file: write it, or say where it is (`--config` for the \
+             configuration, `source` in it for the cluster's table)"
         );
     }
 }

@@ -17,6 +17,8 @@ mod tests;
 
 use std::path::Path;
 
+use serde_json::Value;
+
 use crate::{
     cluster::{Cluster, Node, Route},
     document::{self, FileError, Located, Problems},
@@ -25,6 +27,12 @@ use list::few;
 use nodes::CheckedNode;
 use pools::CheckedPools;
 use raw::RawCluster;
+
+/// The JSON schema (draft 2020-12) of a cluster file.
+#[must_use]
+pub fn schema() -> Value {
+    document::schema_of::<RawCluster>("cluster.yaml")
+}
 
 /// Reads and validates the cluster table in `file`.
 pub fn read(file: &Path) -> Result<Cluster, FileError> {

@@ -7,6 +7,13 @@ use super::raw::RawPool;
 use crate::cluster::{Pool, PoolMode, Pools, When};
 use crate::document::{Located, Problems, scalar};
 
+/// The words for when a pool's packets are encapsulated.
+pub(super) const WHENS: [(&str, Option<When>); 3] = [
+    ("Always", Some(When::Always)),
+    ("CrossSubnet", Some(When::CrossSubnet)),
+    ("Never", None),
+];
+
 /// The pools as far as they could be read.
 pub(super) struct CheckedPools {
     pools: Pools,
@@ -88,13 +95,8 @@ fn when(
     subject: &str,
     problems: &mut Problems,
 ) -> Option<When> {
-    let choices = [
-        ("Always", Some(When::Always)),
-        ("CrossSubnet", Some(When::CrossSubnet)),
-        ("Never", None),
-    ];
     let given = given?;
-    let when = scalar::word(&given.value, &choices);
+    let when = scalar::word(&given.value, &WHENS);
     let subject = format!("{field} '{}' of {subject}", given.value);
     problems.keep(given.line, subject, when).flatten()
 }

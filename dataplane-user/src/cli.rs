@@ -1,5 +1,7 @@
 //! The command line: `underpass NOUN list|get|watch`, and what is done with the whole node.
 
+mod bugtool;
+mod check;
 mod completion;
 mod counters;
 mod endpoints;
@@ -10,12 +12,15 @@ mod global;
 mod links;
 mod man;
 mod maps;
+mod monitor;
 mod next_hops;
 mod peers;
 mod programs;
 mod routes;
+mod schema;
 #[cfg(test)]
 mod tests;
+mod top;
 mod verbs;
 
 use std::process::ExitCode;
@@ -23,6 +28,8 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
+use bugtool::Bugtool;
+use check::Check;
 use completion::Shell;
 use counters::Counters;
 use endpoints::Endpoints;
@@ -32,10 +39,13 @@ use flows::Flows;
 use global::Global;
 use links::Links;
 use maps::Maps;
+use monitor::Monitor;
 use next_hops::NextHops;
 use peers::Peers;
 use programs::Programs;
 use routes::Routes;
+use schema::Schema;
+use top::Top;
 use verbs::{Output, print};
 
 use crate::{agent, detach, inspect, prepare, telemetry};
@@ -52,6 +62,9 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// What will work on this node and what not, before anything is installed; exits with 6 where
+    /// something does not.
+    Check(Check),
     /// Load and attach the programs, fill the maps, and keep them true.
     Agent,
     /// Mount the BPF file system, and set what connection tracking needs, for an agent that may not.
@@ -67,6 +80,8 @@ enum Command {
         #[command(flatten)]
         output: Output,
     },
+    /// A dashboard: rates by hook and mode, reason, peer and pod, and how full the maps are.
+    Top(Top),
     /// The route table of the programs.
     #[command(subcommand)]
     Routes(Routes),
@@ -100,8 +115,19 @@ enum Command {
     },
     /// What would happen to a packet, and why.
     Explain(Explain),
-    /// The JSON schema of what `-o json` prints.
-    Schema,
+    /// What becomes of packets, as they come: a line each, until it is ended.
+    ///
+    /// The programs tell of packets only while this runs, and wait for nobody: what comes faster than
+    /// it is read is lost, and counted.
+    Monitor(Box<Monitor>),
+    /// Everything that a report of a fault needs, in one archive.
+    Bugtool(Bugtool),
+    /// The JSON schema of what `-o json` prints, or of a file that underpass reads.
+    Schema {
+        /// Of what.
+        #[arg(value_enum, default_value_t)]
+        of: Schema,
+    },
     /// A script that completes commands in a shell.
     Completion {
         /// The shell.
@@ -109,6 +135,12 @@ enum Command {
     },
     /// The manual page, underpass(8).
     Man,
+}
+
+/// Every command with its arguments, as clap has them.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Does what the arguments say. Data goes to standard output, words to standard error.
@@ -128,6 +160,7 @@ pub async fn run() -> ExitCode {
 async fn execute(cli: &Cli) -> Result<Exit> {
     let global = &cli.global;
     let done = match &cli.command {
+        Command::Check(check) => return check.run(global).await,
         Command::Agent => agent::run(global.config()?).await,
         Command::Prepare => prepare::prepare(&global.config()?),
         Command::Detach { dry_run: false } => detach::detach(&global.pins()?).await,
@@ -136,6 +169,7 @@ async fn execute(cli: &Cli) -> Result<Exit> {
             let status = inspect::status(&global.pinned()?)?;
             print(&inspect::render_status(&status, output.output)?)
         }
+        Command::Top(top) => top.run(global).await,
         Command::Routes(routes) => routes.run(global).await,
         Command::NextHops(next_hops) => next_hops.run(global).await,
         Command::Endpoints(endpoints) => endpoints.run(global).await,
@@ -147,9 +181,11 @@ async fn execute(cli: &Cli) -> Result<Exit> {
         Command::Programs(programs) => programs.run(global).await,
         Command::Diff { output } => return diff(global, output).await,
         Command::Explain(explain) => explain.run(global),
-        Command::Schema => print(&(serde_json::to_string_pretty(&inspect::schema())? + "\n")),
-        Command::Completion { shell } => print(&shell.script(Cli::command())?),
-        Command::Man => print(&man::page(Cli::command())?),
+        Command::Monitor(monitor) => monitor.run(global).await,
+        Command::Bugtool(bugtool) => bugtool.run(global).await,
+        Command::Schema { of } => print(&of.text()?),
+        Command::Completion { shell } => print(&shell.script(command())?),
+        Command::Man => print(&man::page(command())?),
     };
     done.map(|()| Exit::Done)
 }

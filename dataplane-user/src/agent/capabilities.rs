@@ -34,7 +34,7 @@ const NEEDED: [Capability; 2] = [
 ];
 
 /// Refuses to go on without one of them.
-pub(super) fn check() -> Result<()> {
+pub(crate) fn check() -> Result<()> {
     let status = fs::read_to_string(STATUS).with_context(|| format!("cannot read {STATUS}"))?;
     let missing = missing(&status)?;
     if missing.is_empty() {

@@ -1,6 +1,6 @@
 //! The agent: source -> model -> plan -> reconcile -> kernel, once at start and after every change.
 
-mod capabilities;
+pub(crate) mod capabilities;
 mod companion;
 mod file;
 mod idle;

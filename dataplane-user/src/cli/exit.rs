@@ -17,17 +17,20 @@ pub(super) enum Exit {
     NothingPinned = 4,
     /// `get` found nothing.
     NotFound = 5,
+    /// `check` found something that underpass does not work with.
+    Unfit = 6,
 }
 
 impl Exit {
     /// All of them, in the order of their numbers.
-    pub(super) const ALL: [Self; 6] = [
+    pub(super) const ALL: [Self; 7] = [
         Self::Done,
         Self::Failed,
         Self::Usage,
         Self::Different,
         Self::NothingPinned,
         Self::NotFound,
+        Self::Unfit,
     ];
 
     /// What it says, for the manual.
@@ -41,6 +44,9 @@ impl Exit {
                 "Nothing is pinned where the pins should be: no agent has run, or it was detached."
             }
             Self::NotFound => "What get was asked for is not there.",
+            Self::Unfit => {
+                "underpass check found something that underpass does not work with; it is on standard output."
+            }
         }
     }
 
@@ -90,7 +96,7 @@ mod tests {
 
     #[test]
     fn numbers_are_as_published() {
-        assert_eq!(Exit::ALL.map(|exit| exit as u8), [0, 1, 2, 3, 4, 5]);
+        assert_eq!(Exit::ALL.map(|exit| exit as u8), [0, 1, 2, 3, 4, 5, 6]);
     }
 
     #[test]

@@ -3,14 +3,13 @@
 use std::net::Ipv4Addr;
 
 use anyhow::Result;
-use clap::{Args, CommandFactory as _, error::ErrorKind};
+use clap::{Args, Command, error::ErrorKind};
 
 use super::{
-    Cli,
     global::Global,
     verbs::{Output, print},
 };
-use crate::inspect::{self, ICMP, Question};
+use crate::inspect::{self, ICMP, Others, Question, Snapshot};
 
 #[derive(Debug, Args)]
 pub(super) struct Explain {
@@ -34,7 +33,14 @@ pub(super) struct Explain {
 impl Explain {
     pub(super) fn run(&self, global: &Global) -> Result<()> {
         let question = self.question().unwrap_or_else(|error| error.exit());
-        let explanation = inspect::explain(&global.snapshot()?, &question);
+        let pins = global.pinned()?;
+        let mut snapshot = Snapshot::read(&pins)?;
+        let flow = match question.flow() {
+            Some(key) => inspect::recall(&pins, &mut snapshot, key)?,
+            None => None,
+        };
+        let others = Others::read(global.config());
+        let explanation = inspect::explain(snapshot, &question, flow, &others);
         print(&inspect::render_explanation(
             &explanation,
             self.output.output,
@@ -47,7 +53,8 @@ impl Explain {
         if ports.is_some() != Question::has_ports(protocol) {
             let message = "packets of tcp, udp and sctp have ports, and no others: which way a flow \
                            takes depends on them (--sport PORT --dport PORT)";
-            return Err(Cli::command().error(ErrorKind::ArgumentConflict, message));
+            let mut command = Self::augment_args(Command::new("underpass explain"));
+            return Err(command.error(ErrorKind::ArgumentConflict, message));
         }
         Ok(Question {
             source: self.source,

@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::exit::Refusal;
 use crate::{
+    check::Configuration,
     config::{Config, DEFAULT_PINS},
     dataplane::Pins,
     inspect::Snapshot,
@@ -41,6 +42,17 @@ impl Global {
             config.pins.clone_from(pins);
         }
         Ok(config)
+    }
+
+    /// The configuration, whether it is there and any good or not.
+    pub(super) fn configuration(&self) -> Configuration {
+        let file = self.config_file();
+        let config = if self.config.is_none() && !file.exists() {
+            Ok(None)
+        } else {
+            self.config().map(Some)
+        };
+        Configuration { file, config }
     }
 
     /// The pins that are named, else the configuration's, else the default.

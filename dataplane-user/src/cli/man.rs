@@ -37,7 +37,8 @@ const ENVIRONMENT: [(&str, &str); 3] = [
     ),
     (
         "NO_COLOR",
-        "If it is set, help is without colour on a terminal, too. Nothing else is ever in colour.",
+        "If it is set, help and underpass top are without colour on a terminal, too. Nothing else is ever \
+         in colour.",
     ),
 ];
 

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Subcommand;
 use ipnet::Ipv4Net;
 
@@ -10,11 +10,7 @@ use super::{
     global::Global,
     verbs::{Output, Watch},
 };
-use crate::{
-    config::{Config, Source},
-    inspect::{self, RouteRow, Snapshot, UnmirroredRow},
-    source::kernel,
-};
+use crate::inspect::{self, RouteRow, Snapshot};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Routes {
@@ -51,7 +47,7 @@ impl Routes {
             Self::List {
                 unmirrored: true,
                 output,
-            } => output.list(&unmirrored(&global.config()?).await?),
+            } => output.list(&inspect::unmirrored(&global.config()?).await?),
             Self::List { output, .. } => output.list(&inspect::routes(&global.snapshot()?)),
             Self::Get {
                 destination,
@@ -95,7 +91,10 @@ impl Destination {
     fn missing(self) -> String {
         match self {
             Self::Address(address) => {
-                format!("no route to {address}: its packets go to the stack")
+                format!(
+                    "no route to {address}: its packets go to the stack (`underpass routes list` has the \
+                     routes there are)"
+                )
             }
             Self::Prefix(prefix) => format!(
                 "no route of the prefix {prefix} itself; `underpass routes get {}` says which one \
@@ -104,15 +103,6 @@ impl Destination {
             ),
         }
     }
-}
-
-async fn unmirrored(config: &Config) -> Result<Vec<UnmirroredRow>> {
-    let Source::Kernel(source) = &config.source else {
-        bail!("the routes are not the kernel's here: `source` in the configuration is a file");
-    };
-    let survey = kernel::survey(config, source).await?;
-    let rows = survey.fib.unmirrored().into_iter();
-    Ok(rows.map(UnmirroredRow::from).collect())
 }
 
 #[cfg(test)]

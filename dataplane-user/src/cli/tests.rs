@@ -82,20 +82,39 @@ fn the_manual_has_every_command_and_what_it_exits_with() {
     }
 }
 
+#[test]
+fn every_exit_status_is_documented() {
+    let document = include_str!("../../../docs/commands.md");
+    for exit in Exit::ALL {
+        let row = format!("\n| {} | ", exit as i32);
+        assert!(document.contains(&row), "{exit:?}");
+    }
+}
+
 /// Those of the agent's image and of Kubernetes are not for here.
 #[test]
 fn every_command_that_documents_show_is_one() {
     let workspace = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut count = 0;
-    for document in ["README.md", "docs/install.md", "docs/troubleshooting.md"] {
-        let text = std::fs::read_to_string(workspace.join(document)).unwrap();
-        let mut is_in_block = false;
+    let in_docs = std::fs::read_dir(workspace.join("docs")).unwrap();
+    let in_docs = in_docs.map(|entry| entry.unwrap().path());
+    let documents = in_docs.filter(|path| path.extension().is_some_and(|end| end == "md"));
+    for document in documents.chain([workspace.join("README.md")]) {
+        let text = std::fs::read_to_string(&document).unwrap();
+        let document = document.display();
+        let mut block = None;
         for line in text.lines() {
-            is_in_block ^= line.starts_with("```");
-            let line = line.strip_prefix("$ ").unwrap_or(line);
-            if !is_in_block || !line.starts_with("underpass ") {
-                continue;
+            if let Some(kind) = line.strip_prefix("```") {
+                block = block.is_none().then_some(kind);
             }
+            let typed = match block {
+                Some("console") => line.strip_prefix("$ "),
+                Some("sh") => Some(line),
+                _ => None,
+            };
+            let Some(line) = typed.filter(|line| line.starts_with("underpass ")) else {
+                continue;
+            };
             let words = line.split_whitespace();
             let words = words.take_while(|word| !matches!(*word, "#" | ">" | "|"));
             let parsed = Cli::try_parse_from(words);

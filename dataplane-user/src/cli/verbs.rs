@@ -2,11 +2,13 @@
 
 use std::{
     io::{self, Write as _},
+    os::fd::AsFd as _,
     time::{Duration, SystemTime},
 };
 
 use anyhow::{Context, Result};
 use clap::Args;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::exit::Refusal;
@@ -50,20 +52,33 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Prints what `read` gives, and then for ever what changes of it.
+    /// Prints what `read` gives, and then what changes of it, for as long as somebody reads that.
     pub(super) async fn run<R: Listed>(&self, read: impl Fn() -> Result<Vec<R>>) -> Result<()> {
         let mut watch = inspect::Watch::new(self.output.output);
         let mut ticks = interval(self.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
+            if is_nobody_reading() {
+                return Ok(());
+            }
             print(&watch.look(read()?, SystemTime::now())?)?;
         }
     }
 }
 
+/// Whether standard output is a pipe whose other end is closed. Where nothing changes, nothing is
+/// written that would tell.
+fn is_nobody_reading() -> bool {
+    let output = io::stdout();
+    let mut asked = [PollFd::new(output.as_fd(), PollFlags::empty())];
+    let answered = poll(&mut asked, PollTimeout::ZERO).is_ok();
+    let found = asked[0].revents().unwrap_or(PollFlags::empty());
+    answered && found.contains(PollFlags::POLLERR)
+}
+
 /// A time such as `500ms`, at which one can look again and again.
-fn period(text: &str) -> Result<Duration, String> {
+pub(super) fn period(text: &str) -> Result<Duration, String> {
     const LEAST: Duration = Duration::from_millis(10);
     match humantime::parse_duration(text) {
         Ok(period) if period >= LEAST => Ok(period),

@@ -49,7 +49,8 @@ impl Acceleration {
         Ok(Self::new(&config, &counters(pins)?))
     }
 
-    fn new(config: &Config, counters: &BTreeMap<(Hook, Reason), Counter>) -> Self {
+    /// Of a node with this configuration, whose programs have counted this.
+    pub(crate) fn new(config: &Config, counters: &BTreeMap<(Hook, Reason), Counter>) -> Self {
         let is_established = config.flags & flags::ESTABLISHED != 0;
         let sum = |counts: fn(Reason) -> bool| {
             let counted = counters.iter();

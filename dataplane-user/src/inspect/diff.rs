@@ -1,6 +1,8 @@
 //! What the maps hold, against what they should.
 
-use std::{collections::BTreeMap, fmt::Debug, net::Ipv4Addr, path::Path, time::Duration};
+mod words;
+
+use std::{collections::BTreeMap, net::Ipv4Addr, path::Path, time::Duration};
 
 use anyhow::{Context, Result};
 use dataplane_common::abi::{Addr, Endpoint, NextHop, NextHopKind, WAYS, maps};
@@ -9,6 +11,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::time::sleep;
 
+use self::words::Words;
 use super::{Listed, Row, Snapshot};
 use crate::{
     config::{Config, KernelSource, Source},
@@ -121,8 +124,8 @@ fn compare(expected: &Tables, found: &Snapshot) -> Vec<Difference> {
         differences.push(Difference {
             map: maps::CONFIG,
             key: "0".to_owned(),
-            expected: Some(format!("{:?}", expected.config)),
-            found: Some(format!("{config:?}")),
+            expected: Some(expected.config.words()),
+            found: Some(config.words()),
         });
     }
     differences.extend(routes(expected, found));
@@ -139,7 +142,16 @@ fn compare(expected: &Tables, found: &Snapshot) -> Vec<Difference> {
 #[derive(Clone, Debug, PartialEq)]
 enum Leads {
     To(NextHop),
-    ToOneOf(Vec<NextHop>),
+    ToOneOf(Box<[NextHop; WAYS]>),
+}
+
+impl Words for Leads {
+    fn words(&self) -> String {
+        match self {
+            Self::To(next_hop) => next_hop.words(),
+            Self::ToOneOf(ways) => ways.words(),
+        }
+    }
 }
 
 fn routes(expected: &Tables, found: &Snapshot) -> Vec<Difference> {
@@ -154,7 +166,7 @@ fn routes(expected: &Tables, found: &Snapshot) -> Vec<Difference> {
 fn wanted_lead(tables: &Tables, key: &NextHopKey) -> Leads {
     let one = |key: &NextHopKey| tables.next_hops.get(key).copied().unwrap_or_default();
     match tables.multipaths.get(key) {
-        Some(ways) => Leads::ToOneOf(ways.iter().map(one).collect()),
+        Some(ways) => Leads::ToOneOf(Box::new(ways.each_ref().map(one))),
         None => Leads::To(one(key)),
     }
 }
@@ -162,10 +174,7 @@ fn wanted_lead(tables: &Tables, key: &NextHopKey) -> Leads {
 fn found_lead(snapshot: &Snapshot, next_hop: &NextHop) -> Leads {
     let ways = snapshot.tables.multipaths.get(&next_hop.entry);
     match ways.filter(|_| next_hop.kind() == Some(NextHopKind::Multipath)) {
-        Some(ways) => {
-            let ways: &[NextHop; WAYS] = ways;
-            Leads::ToOneOf(ways.iter().map(|way| way.anywhere()).collect())
-        }
+        Some(ways) => Leads::ToOneOf(Box::new(ways.map(NextHop::anywhere))),
         None => Leads::To(next_hop.anywhere()),
     }
 }
@@ -190,7 +199,7 @@ fn endpoints(expected: &Tables, found: &Snapshot) -> Vec<Difference> {
     )
 }
 
-fn entries<K: Ord, V: PartialEq + Debug>(
+fn entries<K: Ord, V: PartialEq + Words>(
     map: &'static str,
     (expected, found): (&BTreeMap<K, V>, &BTreeMap<K, V>),
     name: impl Fn(&K) -> String,
@@ -198,8 +207,8 @@ fn entries<K: Ord, V: PartialEq + Debug>(
     let difference = |key: &K| Difference {
         map,
         key: name(key),
-        expected: expected.get(key).map(|value| format!("{value:?}")),
-        found: found.get(key).map(|value| format!("{value:?}")),
+        expected: expected.get(key).map(Words::words),
+        found: found.get(key).map(Words::words),
     };
     let wrong = expected
         .iter()

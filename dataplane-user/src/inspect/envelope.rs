@@ -6,6 +6,7 @@ use humantime::format_rfc3339_millis;
 use serde::Serialize;
 
 use super::{Change, Explanation, Listed, Status};
+use crate::bugtool::Manifest;
 
 /// The version of what is printed as JSON and YAML. What has this one only ever gains fields and
 /// kinds.
@@ -64,7 +65,7 @@ pub(super) fn event_kind<R: Listed>() -> String {
 }
 
 /// Something of which there is one.
-pub(super) trait Single: Serialize {
+pub(crate) trait Single: Serialize {
     /// What it is called.
     const KIND: &'static str;
 }
@@ -75,6 +76,10 @@ impl Single for Status {
 
 impl Single for Explanation {
     const KIND: &'static str = "Explanation";
+}
+
+impl Single for Manifest {
+    const KIND: &'static str = "Manifest";
 }
 
 /// It, with the version in front.

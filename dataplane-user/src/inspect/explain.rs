@@ -1,5 +1,7 @@
 //! What would happen to a packet: `decide` on a copy of the live maps, in words.
 
+mod far;
+mod flow;
 mod outer;
 mod packet;
 #[cfg(test)]
@@ -8,23 +10,26 @@ mod tests;
 use std::net::Ipv4Addr;
 
 use dataplane_common::{
-    abi::{Addr, Config, Hook, NextHop, NextHopKind, WAYS},
+    abi::{Addr, Config, Hook, NextHop, NextHopKind, WAYS, flags},
     decide::{self, Arrival, Origin, Send, Verdict},
     memory::MemoryPacket,
     packet::Tunnel,
-    parse, rewrite,
+    parse,
+    reason::{Action, Reason},
+    rewrite,
     tables::Tables,
 };
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Snapshot, protocol_name, rows};
+use super::{FlowRow, Snapshot, protocol_name, rows};
 
+pub use far::{FarNode, Others};
 pub use outer::OuterHeader;
 pub use packet::{ICMP, Question};
 
 /// What would happen to a packet, and why.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Explanation {
     /// The packet's source.
@@ -49,6 +54,9 @@ pub struct Explanation {
     pub reason: Option<&'static str>,
     /// How it comes about, step by step.
     pub steps: Vec<String>,
+    /// What is remembered of its flow, with `acceleration: established`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flow: Option<FlowRow>,
     /// The longest packet, in bytes and before encapsulation, that would go the same way. A longer one
     /// is the stack's, which answers that it is, or fragments it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -56,52 +64,124 @@ pub struct Explanation {
     /// The headers that are put in front of it, in the order of the wire.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub outer: Vec<OuterHeader>,
+    /// What becomes of it on the node that it goes to, if it goes to one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub far_node: Option<FarNode>,
 }
 
-/// Explains a packet as it would come to this node.
+/// Explains a packet as it would come to this node, whose maps `snapshot` is of, with what is remembered
+/// of the packet's `flow`, which [`super::recall`] has put there, too.
 #[must_use]
-pub fn explain(snapshot: &Snapshot, question: &Question) -> Explanation {
-    let mut story = Story {
-        snapshot,
-        question,
-        steps: Vec::new(),
-        mtu: None,
-        outer: Vec::new(),
-    };
-    let verdict = story.tell();
-    let (hook, action, reason) = match verdict {
-        Some((hook, verdict)) => {
-            let reason = verdict.reason();
-            story.conclude(hook, &verdict);
-            (
-                Some(hook.name()),
-                hook.action(reason).name(),
-                Some(reason.name()),
-            )
-        }
-        None => (None, "stack", None),
-    };
+pub fn explain(
+    mut snapshot: Snapshot,
+    question: &Question,
+    flow: Option<FlowRow>,
+    others: &Others,
+) -> Explanation {
+    let heeds_netfilter = heed_netfilter(&mut snapshot, false);
+    let by_route = tell(&snapshot, question);
+    heed_netfilter(&mut snapshot, heeds_netfilter);
+    let decided = tell(&snapshot, question);
+
+    let asks_for_flow = heeds_netfilter && by_route.is_for_flows_to_decide();
+    let action = decided.action();
+    let mut steps = by_route.steps;
+    if asks_for_flow {
+        steps.push(flow::standing(question, flow.as_ref(), decided.reason));
+    }
+    let is_as_by_route = decided.reason == by_route.reason;
+    steps.extend(decided.conclusion);
+    if let Some(then) = by_route.conclusion.filter(|_| !is_as_by_route) {
+        steps.push(format!("if netfilter lets it through as it is: {then}"));
+    }
     Explanation {
         source: question.source,
         destination: question.destination,
         protocol: protocol_name(question.protocol),
         source_port: question.ports.map(|[source, _]| source),
         destination_port: question.ports.map(|[_, destination]| destination),
-        hook,
-        action,
-        reason,
-        steps: story.steps,
-        mtu: story.mtu,
-        outer: story.outer,
+        hook: decided.hook.map(Hook::name),
+        action: action.name(),
+        reason: decided.reason.map(Reason::name),
+        steps,
+        flow,
+        mtu: by_route.mtu,
+        outer: by_route.outer,
+        far_node: by_route
+            .leaving
+            .map(|leaving| far::tell(&leaving, question, others)),
     }
+}
+
+/// Whether only flows are carried that the stack has let through, and from now on are if `heeds`.
+fn heed_netfilter(snapshot: &mut Snapshot, heeds: bool) -> bool {
+    let Some(config) = &mut snapshot.tables.config else {
+        return false;
+    };
+    let did = config.flags & flags::ESTABLISHED != 0;
+    config.flags &= !flags::ESTABLISHED;
+    config.flags |= if heeds { flags::ESTABLISHED } else { 0 };
+    did
+}
+
+/// What is to be told of a packet.
+#[derive(Default)]
+struct Told {
+    hook: Option<Hook>,
+    reason: Option<Reason>,
+    steps: Vec<String>,
+    /// The last step: what is decided.
+    conclusion: Option<String>,
+    mtu: Option<u32>,
+    outer: Vec<OuterHeader>,
+    leaving: Option<Leaving>,
+}
+
+/// A packet on its way to another node.
+struct Leaving {
+    /// As it is on the wire.
+    packet: MemoryPacket,
+    /// What it is in.
+    tunnel: Option<Tunnel>,
+    /// This node's address, which it comes from.
+    from: Addr,
+    /// The other node's.
+    peer: Addr,
+}
+
+impl Told {
+    fn action(&self) -> Action {
+        match (self.hook, self.reason) {
+            (Some(hook), Some(reason)) => hook.action(reason),
+            _ => Action::Stack,
+        }
+    }
+
+    /// Whether programs ask for the flow of what they would carry by its route.
+    fn is_for_flows_to_decide(&self) -> bool {
+        let asks = matches!(self.hook, Some(Hook::FromWorkload | Hook::FromUplink));
+        asks && self.action() == Action::Forward
+    }
+}
+
+fn tell(snapshot: &Snapshot, question: &Question) -> Told {
+    let mut story = Story {
+        snapshot,
+        question,
+        told: Told::default(),
+    };
+    if let Some((hook, verdict)) = story.tell() {
+        story.told.hook = Some(hook);
+        story.told.reason = Some(verdict.reason());
+        story.told.conclusion = Some(conclusion(hook, &verdict));
+    }
+    story.told
 }
 
 struct Story<'s> {
     snapshot: &'s Snapshot,
     question: &'s Question,
-    steps: Vec<String>,
-    mtu: Option<u32>,
-    outer: Vec<OuterHeader>,
+    told: Told,
 }
 
 impl<'s> Story<'s> {
@@ -154,6 +234,14 @@ impl<'s> Story<'s> {
                 return Some((Hook::FromStack, verdict));
             }
             self.say("no program sees it: it is the stack's alone");
+            if let (Some(NextHopKind::Direct), Some(hop)) = (kind, tables.route(destination)) {
+                self.told.leaving = Some(Leaving {
+                    packet,
+                    tunnel: None,
+                    from: config.node,
+                    peer: hop.peer,
+                });
+            }
             return None;
         }
         self.say("as it stands on the wire, without a tunnel:");
@@ -243,45 +331,57 @@ impl<'s> Story<'s> {
         }
     }
 
-    /// Remembers what is put in front of the packet, and how long it may be.
+    /// Remembers what is put in front of the packet, how long it may be, and how it leaves.
     fn measure(&mut self, packet: &MemoryPacket, config: &Config, verdict: &Verdict) {
         match verdict {
             Verdict::Send(send) => {
-                self.mtu = Some(send.next_hop.mtu.into());
-                self.outer = outer::headers(packet, config, send);
+                self.told.mtu = Some(send.next_hop.mtu.into());
+                let mut packet = packet.clone();
+                let rewritten = rewrite::send(&mut packet, config, send);
+                debug_assert!(
+                    rewritten.is_ok(),
+                    "a packet of ours has room: {rewritten:?}"
+                );
+                self.told.outer = outer::headers(&packet, send.encap);
+                self.told.leaving = Some(Leaving {
+                    packet,
+                    tunnel: send.encap,
+                    from: config.node,
+                    peer: send.next_hop.peer,
+                });
             }
-            Verdict::Deliver(endpoint, _) => self.mtu = Some(endpoint.mtu),
+            Verdict::Deliver(endpoint, _) => self.told.mtu = Some(endpoint.mtu),
             _ => {}
         }
     }
 
-    fn conclude(&mut self, hook: Hook, verdict: &Verdict) {
-        let reason = verdict.reason();
-        self.say(match verdict {
-            Verdict::Leave(..)
-            | Verdict::AnswerArp(..)
-            | Verdict::Detour
-            | Verdict::CarrierEncap(..) => {
-                format!("{}: {}", hook.action(reason).name(), reason.description())
-            }
-            Verdict::Inject(..) => format!(
-                "out of the tunnel to the stack, on the carrier: {}",
-                reason.description()
-            ),
-            Verdict::Deliver(endpoint, arrival) => {
-                let interface = rows::interface(endpoint.ifindex);
-                let tunnel = match arrival {
-                    Arrival::Local | Arrival::Direct | Arrival::TakenOut(_) => "",
-                    Arrival::Tunnelled(_) => "out of its tunnel and ",
-                };
-                format!("{tunnel}straight into the pod behind {interface}")
-            }
-            Verdict::Send(send) => sent(send),
-        });
-    }
-
     fn say(&mut self, step: impl Into<String>) {
-        self.steps.push(step.into());
+        self.told.steps.push(step.into());
+    }
+}
+
+fn conclusion(hook: Hook, verdict: &Verdict) -> String {
+    let reason = verdict.reason();
+    match verdict {
+        Verdict::Leave(..)
+        | Verdict::AnswerArp(..)
+        | Verdict::Detour
+        | Verdict::CarrierEncap(..) => {
+            format!("{}: {}", hook.action(reason).name(), reason.description())
+        }
+        Verdict::Inject(..) => format!(
+            "out of the tunnel to the stack, on the carrier: {}",
+            reason.description()
+        ),
+        Verdict::Deliver(endpoint, arrival) => {
+            let interface = rows::interface(endpoint.ifindex);
+            let tunnel = match arrival {
+                Arrival::Local | Arrival::Direct | Arrival::TakenOut(_) => "",
+                Arrival::Tunnelled(_) => "out of its tunnel and ",
+            };
+            format!("{tunnel}straight into the pod behind {interface}")
+        }
+        Verdict::Send(send) => sent(send),
     }
 }
 

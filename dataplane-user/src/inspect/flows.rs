@@ -5,14 +5,14 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-use std::{cmp::Reverse, collections::BTreeMap, net::Ipv4Addr, time::Duration};
+use std::{cmp::Reverse, collections::BTreeMap, net::Ipv4Addr, sync::Arc, time::Duration};
 
 use anyhow::{Result, bail};
 use dataplane_common::abi::{
     Config, Direction, Flow, FlowKey, Generation, NextHop, WAY_IN, WAY_OUT, flags, maps,
 };
 
-use super::rows;
+use super::{Snapshot, rows};
 use crate::{
     dataplane::{self, BpfArray, Flows, Generations, Pins, endpoints, flow_tuples, now, time},
     kernel::{Conntrack, Detail},
@@ -61,6 +61,25 @@ pub fn flows(pins: &Pins, selection: &Selection) -> Result<Vec<FlowRow>> {
     });
     let rows = rows.filter(|row| selection.state.is_none_or(|state| row.state == state));
     Ok(rows.take(selection.limit.unwrap_or(usize::MAX)).collect())
+}
+
+/// Has `snapshot` remember what is remembered of the flow `key`, so that a packet of it is decided upon as
+/// it stands, and returns it. There is none with `acceleration: all`.
+pub fn recall(pins: &Pins, snapshot: &mut Snapshot, key: FlowKey) -> Result<Option<FlowRow>> {
+    let config = snapshot.tables.config.unwrap_or_default();
+    if config.flags & flags::ESTABLISHED == 0 {
+        return Ok(None);
+    }
+    let moment = Moment::read(pins)?;
+    snapshot.tables.generation = moment.generation;
+    snapshot.tables.now = moment.now;
+    let Some(flow) = Flows::open(pins)?.get(&key)? else {
+        return Ok(None);
+    };
+    let mut row = moment.row(&key, &flow);
+    moment.ask(&mut row, &key, &flow, Conntrack::connect().as_mut());
+    snapshot.tables.flows().insert(key, Arc::new(flow));
+    Ok(Some(row))
 }
 
 /// How many flows are accelerated, and how many there are.
@@ -267,7 +286,7 @@ fn pods(pins: &Pins) -> Result<BTreeMap<Ipv4Addr, u32>> {
 }
 
 /// The node that a next hop leads to, or else the neighbour.
-fn remote(next_hop: &NextHop) -> Ipv4Addr {
+pub(crate) fn remote(next_hop: &NextHop) -> Ipv4Addr {
     let peer = Ipv4Addr::from(next_hop.peer);
     if peer.is_unspecified() {
         next_hop.gateway.into()

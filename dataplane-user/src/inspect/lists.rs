@@ -1,10 +1,14 @@
-//! The lists that are read from a copy of the maps.
+//! The lists that are read from a copy of the maps, and what of the kernel's routes is in none.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use dataplane_common::abi::{Addr, NextHop, Peer};
 
-use super::{CounterRow, EndpointRow, PeerRow, RouteRow, Snapshot, counters};
-use crate::dataplane::Pins;
+use super::{CounterRow, EndpointRow, PeerRow, RouteRow, Snapshot, UnmirroredRow, counters};
+use crate::{
+    config::{Config, Source},
+    dataplane::Pins,
+    source::kernel,
+};
 
 /// Every route.
 #[must_use]
@@ -43,4 +47,21 @@ pub fn counter_rows(pins: &Pins, all: bool) -> Result<Vec<CounterRow>> {
         .filter(|(_, counter)| all || counter.packets != 0)
         .map(|((hook, reason), counter)| CounterRow::new(hook, reason, counter))
         .collect())
+}
+
+/// The prefixes of the kernel's routes that are left to the stack, and why.
+///
+/// # Errors
+///
+/// The source of the routes is not the kernel.
+pub async fn unmirrored(config: &Config) -> Result<Vec<UnmirroredRow>> {
+    let Source::Kernel(source) = &config.source else {
+        bail!(
+            "the routes are not the kernel's here: `source` in the configuration is a file, and all of \
+             its routes are listed without --unmirrored"
+        );
+    };
+    let survey = kernel::survey(config, source).await?;
+    let rows = survey.fib.unmirrored().into_iter();
+    Ok(rows.map(UnmirroredRow::from).collect())
 }

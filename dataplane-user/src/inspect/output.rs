@@ -11,8 +11,12 @@ use comfy_table::{ColumnConstraint, Table, Width, presets};
 use serde::Serialize;
 
 use super::{
-    Explanation, FlowRow, OuterHeader, Status,
-    envelope::{List, Object},
+    Explanation, FarNode, FlowRow, OuterHeader, Status,
+    envelope::{List, Object, Single},
+};
+use crate::{
+    bugtool::Manifest,
+    check::{Finding, Outcome},
 };
 
 /// The form of what is printed.
@@ -68,11 +72,28 @@ pub fn render<R: Listed>(rows: &[R], format: Format) -> Result<String> {
 
 /// Renders an explanation: for people its steps and its verdict, a line each.
 pub fn render_explanation(explanation: &Explanation, format: Format) -> Result<String> {
+    render_object(explanation, format, story)
+}
+
+/// Renders what was found before installing: for people a table, then what is not as it should be, in
+/// words.
+pub fn render_findings(findings: &[Finding], format: Format) -> Result<String> {
     match format {
-        Format::Table | Format::Wide => Ok(story(explanation)),
-        Format::Json => json(&Object::new(explanation)),
-        Format::Yaml => yaml(&Object::new(explanation)),
+        Format::Table => {
+            let table = table(findings, format);
+            let notes = findings
+                .iter()
+                .filter(|finding| finding.result != Outcome::Ok);
+            let notes: String = notes.map(note).collect();
+            Ok(format!("{table}\n{notes}{}\n", conclusion(findings)))
+        }
+        Format::Wide | Format::Json | Format::Yaml => render(findings, format),
     }
+}
+
+/// Renders what is in an archive, in JSON alone.
+pub fn render_manifest(manifest: &Manifest) -> Result<String> {
+    json(&Object::new(manifest))
 }
 
 /// Renders flows, for people in words.
@@ -85,10 +106,19 @@ pub fn render_stories(flows: &[FlowRow], format: Format) -> Result<String> {
 
 /// Renders the status: for people a line about the agent, one about what is accelerated, and tables.
 pub fn render_status(status: &Status, format: Format) -> Result<String> {
+    render_object(status, format, overview)
+}
+
+/// Renders something of which there is one, for people in these words.
+pub(crate) fn render_object<T: Single>(
+    object: &T,
+    format: Format,
+    words: impl FnOnce(&T) -> String,
+) -> Result<String> {
     match format {
-        Format::Table | Format::Wide => Ok(overview(status)),
-        Format::Json => json(&Object::new(status)),
-        Format::Yaml => yaml(&Object::new(status)),
+        Format::Table | Format::Wide => Ok(words(object)),
+        Format::Json => json(&Object::new(object)),
+        Format::Yaml => yaml(&Object::new(object)),
     }
 }
 
@@ -145,15 +175,85 @@ fn story(explanation: &Explanation) -> String {
     });
     let mtu = explanation.mtu.iter();
     let mtu = mtu.map(|mtu| format!("  packets of up to {mtu} bytes go this way"));
+    let flow = explanation.flow.iter().flat_map(FlowRow::details);
+    let flow = flow.map(|line| format!("  {line}"));
     let hook = explanation.hook.unwrap_or("no program");
     let reason = explanation.reason.unwrap_or("not seen");
     let verdict = format!("{hook}: {} ({reason})", explanation.action);
-    let lines = [title].into_iter().chain(steps).chain(outer).chain(mtu);
-    let lines: Vec<_> = lines.chain([verdict]).collect();
+    let lines = [title].into_iter().chain(steps).chain(flow).chain(outer);
+    let lines = lines.chain(mtu).chain([verdict]);
+    let lines: Vec<_> = lines
+        .chain(explanation.far_node.iter().flat_map(far_story))
+        .collect();
     lines.join("\n") + "\n"
 }
 
-fn table<R: Row>(rows: &[R], format: Format) -> String {
+fn note(finding: &Finding) -> String {
+    let Finding {
+        subject,
+        result,
+        found,
+        meaning,
+        remedy,
+    } = finding;
+    let meaning = meaning.iter().map(|meaning| format!("  {meaning}\n"));
+    let remedy = remedy.iter().map(|remedy| format!("  do: {remedy}\n"));
+    let lines: String = meaning.chain(remedy).collect();
+    format!("{}: {subject}: {found}\n{lines}\n", result.name())
+}
+
+fn conclusion(findings: &[Finding]) -> String {
+    let count = |result| {
+        findings
+            .iter()
+            .filter(|finding| finding.result == result)
+            .count()
+    };
+    match (count(Outcome::Fails), count(Outcome::Warning)) {
+        (0, 0) => "underpass works here".to_owned(),
+        (0, warnings) => format!(
+            "underpass works here, with {}",
+            counted(warnings, "warning")
+        ),
+        (failures, _) => format!(
+            "underpass does not work here: {}",
+            counted(failures, "failure")
+        ),
+    }
+}
+
+fn counted(count: usize, noun: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{plural}")
+}
+
+/// What becomes of a packet on the node that it goes to, a line each.
+fn far_story(far: &FarNode) -> Vec<String> {
+    let FarNode {
+        address,
+        name,
+        action,
+        reason,
+        steps,
+        end,
+        unknown,
+    } = far;
+    let title = match name {
+        Some(name) => format!("on {name} ({address}), by the cluster file:"),
+        None => format!("on {address}:"),
+    };
+    let mut lines = vec![title];
+    lines.extend(steps.iter().map(|step| format!("  {step}")));
+    lines.push(format!("  not known: {unknown}"));
+    lines.push(match action.zip(*reason) {
+        Some((action, reason)) => format!("from_uplink: {action} ({reason}): {end}"),
+        None => end.clone(),
+    });
+    lines
+}
+
+/// Rows below the titles of their columns.
+pub(crate) fn table<R: Row>(rows: &[R], format: Format) -> String {
     let cells: Vec<_> = rows.iter().map(|row| cells(row, format)).collect();
     let mut text = aligned(Some(columns::<R>(format)), cells, &mut Vec::new());
     if rows.is_empty() {

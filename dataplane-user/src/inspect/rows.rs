@@ -394,7 +394,7 @@ impl Listed for CounterRow {
 }
 
 /// The word for a next hop's kind.
-pub(super) fn kind(next_hop: &NextHop) -> &'static str {
+pub(crate) fn kind(next_hop: &NextHop) -> &'static str {
     match next_hop.kind() {
         None => "unset",
         Some(NextHopKind::Local) => "local",
@@ -407,10 +407,10 @@ pub(super) fn kind(next_hop: &NextHop) -> &'static str {
 }
 
 /// The name of an interface, or its number where it is gone.
-pub(super) fn interface(ifindex: u32) -> String {
+pub(crate) fn interface(ifindex: u32) -> String {
     interface_name(ifindex).unwrap_or_else(|| format!("#{ifindex} (gone)"))
 }
 
-pub(super) fn optional<T: ToString>(value: Option<&T>) -> String {
+pub(crate) fn optional<T: ToString>(value: Option<&T>) -> String {
     value.map_or_else(|| "-".to_owned(), ToString::to_string)
 }

@@ -5,14 +5,17 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use aya::maps::{Map, MapData, PerCpuArray};
 use dataplane_common::{
-    abi::{self, Addr, Counter, Hook, Multipath, NextHop, NextHopKind, WAYS, maps},
+    abi::{self, Addr, Counter, Hook, NextHop, NextHopKind, maps},
     memory::MemoryTables,
     reason::Reason,
 };
 use ipnet::Ipv4Net;
 
 use super::rows;
-use crate::dataplane::{self, BpfArray, BpfHash, BpfMap, DeviceMap, Pins, RouteMap, Table};
+use crate::dataplane::{
+    self, BpfArray, BpfHash, BpfMap, DeviceMap, LiveNextHops, Pins, RouteMap, RouteTable as _,
+    Table as _, settled,
+};
 
 /// A copy of the maps that decisions look into.
 #[derive(Debug)]
@@ -26,22 +29,26 @@ pub struct Snapshot {
 impl Snapshot {
     /// Copies the maps pinned below `pins`.
     pub fn read(pins: &Pins) -> Result<Self> {
-        let live = BpfArray::<u32>::open_array(pins, maps::NEXT_HOP_LIVE)?;
-        let next_hops = BpfArray::<NextHop>::open_array(pins, maps::NEXT_HOPS)?;
-        let next_hop = |id| next_hops.get(id * 2 + (live.get(id)? & 1));
-        let ways = BpfArray::<Multipath>::open_array(pins, maps::MULTIPATHS)?;
+        let next_hops = LiveNextHops::open(pins)?;
+        let route_map = RouteMap::read_routes(pins)?;
         let mut routes = BTreeMap::new();
         let mut multipaths = BTreeMap::new();
-        for (prefix, id) in RouteMap::read_routes(pins)?.entries()? {
-            let hop = next_hop(id)?;
-            if hop.kind() == Some(NextHopKind::Multipath) && !multipaths.contains_key(&hop.entry) {
-                let mut places = [NextHop::default(); WAYS];
-                for (place, id) in places.iter_mut().zip(ways.get(hop.entry.into())?.ways) {
-                    *place = next_hop(id.into())?;
+        for (prefix, _) in route_map.entries()? {
+            let number = || Ok(route_map.get(&prefix));
+            let lead = |id| match next_hops.get(id)? {
+                // Many routes lead to the same ways, which take long to read.
+                hop if hop.kind() == Some(NextHopKind::Multipath)
+                    && !multipaths.contains_key(&hop.entry) =>
+                {
+                    next_hops.with_ways(id)
                 }
-                multipaths.insert(hop.entry, places);
+                hop => Ok((hop, None)),
+            };
+            let (_, lead) = settled(number, |number| number.map(lead).transpose())?;
+            if let Some((next_hop, ways)) = lead {
+                routes.insert(prefix, next_hop);
+                multipaths.extend(ways.map(|ways| (next_hop.entry, ways)));
             }
-            routes.insert(prefix, hop);
         }
         let config = BpfArray::<abi::Config>::open_array(pins, maps::CONFIG)?.get(0)?;
         let endpoints = dataplane::endpoints(pins)?;

@@ -82,15 +82,8 @@ impl Row for FillRow {
 /// Reads what runs with these pins.
 pub fn status(pins: &Pins) -> Result<Status> {
     let hooks = links::attached(pins)?.into_iter();
-    let fills = dataplane::fills(pins)?.into_iter();
     Ok(Status {
-        maps: fills
-            .map(|fill| FillRow {
-                map: fill.map,
-                entries: fill.entries,
-                max_entries: fill.max_entries,
-            })
-            .collect(),
+        maps: fill_rows(pins)?,
         acceleration: pins
             .map(maps::CONFIG)
             .exists()
@@ -101,4 +94,15 @@ pub fn status(pins: &Pins) -> Result<Status> {
         pins: pins.base().display().to_string(),
         hooks: hooks.map(|(hook, _, _)| hook).collect(),
     })
+}
+
+/// How full the maps are that are pinned there.
+pub fn fill_rows(pins: &Pins) -> Result<Vec<FillRow>> {
+    let fills = dataplane::fills(pins)?.into_iter();
+    let rows = fills.map(|fill| FillRow {
+        map: fill.map,
+        entries: fill.entries,
+        max_entries: fill.max_entries,
+    });
+    Ok(rows.collect())
 }

@@ -111,7 +111,8 @@ pub(super) fn attachments(
 }
 
 /// What is wanted of XDP on the uplinks.
-pub(super) fn xdp(config: &Config, uplinks: &[&Link]) -> BTreeSet<XdpUplink> {
+#[must_use]
+pub fn xdp(config: &Config, uplinks: &[&Link]) -> BTreeSet<XdpUplink> {
     let wanted = |uplink: &Link| match config.xdp {
         Xdp::Off => Err(WhyOff::Configured),
         Xdp::Generic => Ok(XdpMode::Generic),

@@ -40,7 +40,8 @@ pub struct Ways {
 }
 
 impl Ways {
-    fn tunnels(&self) -> impl Iterator<Item = &NextHop> {
+    /// Those that are reached in tunnels.
+    pub fn tunnels(&self) -> impl Iterator<Item = &NextHop> {
         let is_tunnel = |next_hop: &&NextHop| {
             let kind = next_hop.kind();
             matches!(kind, Some(NextHopKind::Ipip | NextHopKind::Vxlan))

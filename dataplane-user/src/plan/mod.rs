@@ -1,6 +1,7 @@
 //! From the model (configuration, cluster, node) to what should be: a pure function.
 
 mod destinations;
+mod elsewhere;
 mod interfaces;
 mod kernel_routes;
 pub mod mirror;
@@ -11,6 +12,8 @@ mod prefixes;
 mod tests;
 
 pub use destinations::Destinations;
+pub use elsewhere::elsewhere;
+pub use interfaces::xdp;
 pub use multipath::spread;
 
 use std::{
@@ -109,6 +112,17 @@ pub struct LeftOut {
     pub why: String,
 }
 
+impl LeftOut {
+    /// The uplink of this name, which is configured and not there.
+    #[must_use]
+    pub fn uplink(name: &str) -> Self {
+        Self {
+            peer: format!("uplink {name}"),
+            why: "there is no interface of that name".to_owned(),
+        }
+    }
+}
+
 impl fmt::Display for LeftOut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.peer, self.why)
@@ -125,7 +139,7 @@ impl<'a> Model<'a> {
     }
 
     /// The interfaces that lead to other nodes, and what is missing of them.
-    fn uplinks(&self) -> Result<(Vec<&'a Link>, Vec<LeftOut>)> {
+    pub fn uplinks(&self) -> Result<(Vec<&'a Link>, Vec<LeftOut>)> {
         let node: &'a NodeState = self.node;
         let address = self.local()?.address;
         let mut uplinks = Vec::new();
@@ -144,10 +158,7 @@ impl<'a> Model<'a> {
         for name in &self.config.uplinks {
             match node.link(name) {
                 Some(link) => uplinks.push(link),
-                None => missing.push(LeftOut {
-                    peer: format!("uplink {name}"),
-                    why: "there is no interface of that name".to_owned(),
-                }),
+                None => missing.push(LeftOut::uplink(name)),
             }
         }
         Ok((uplinks, missing))
@@ -157,26 +168,34 @@ impl<'a> Model<'a> {
 /// What the carrier should be, before it exists: the plan needs its index. It comes up when its
 /// programs are on it.
 pub fn carrier(model: &Model) -> Result<CarrierSpec> {
+    let local = model.local()?;
+    let (uplinks, _) = model.uplinks()?;
+    Ok(CarrierSpec {
+        name: CARRIER_NAME.to_owned(),
+        mac: local.vtep_mac.0,
+        mtu: carrier_mtu(&uplinks)?,
+        vxlan_port: model.config.tunnel.vxlan.port,
+        addresses: local.tunnel_address.into_iter().collect(),
+        up: false,
+    })
+}
+
+/// The MTU of the carrier in bytes. Each of its routes has one of its own; the device's is the largest
+/// that they may have, IPIP's, since the stack refuses to receive what is longer.
+///
+/// # Errors
+///
+/// No tunnel has room on an uplink.
+pub fn carrier_mtu(uplinks: &[&Link]) -> Result<u32> {
     /// The MTU of an Ethernet, where no uplink tells.
     const ETHERNET: u32 = 1500;
-    let local = model.local()?;
-    // Each of its routes has an MTU of its own; the device's is the largest that they may have,
-    // IPIP's, since the stack refuses to receive what is longer.
-    let (uplinks, _) = model.uplinks()?;
     let mtu = uplinks.iter().map(|link| link.mtu).min();
     let mtu = mtu.unwrap_or(ETHERNET);
     // The least an IPv4 link may have, RFC 791.
     if mtu < 68 + u32::from(Tunnel::Vxlan.overhead()) {
         bail!("an uplink has an MTU of {mtu}, which leaves no room for a tunnel");
     }
-    Ok(CarrierSpec {
-        name: CARRIER_NAME.to_owned(),
-        mac: local.vtep_mac.0,
-        mtu: mtu - u32::from(Tunnel::Ipip.overhead()),
-        vxlan_port: model.config.tunnel.vxlan.port,
-        addresses: local.tunnel_address.into_iter().collect(),
-        up: false,
-    })
+    Ok(mtu - u32::from(Tunnel::Ipip.overhead()))
 }
 
 /// The plan for a node whose carrier has index `carrier`.
@@ -220,7 +239,7 @@ pub fn plan(model: &Model, carrier: u32) -> Result<Plan> {
             Some(carrier),
             &tables.workloads,
         ),
-        xdp: interfaces::xdp(model.config, &uplinks),
+        xdp: xdp(model.config, &uplinks),
         tables,
         kernel_routes,
         unresolved: model

@@ -17,3 +17,11 @@ pub use health::STUCK;
 pub use log::{LogFormat, init};
 pub use metrics::Metrics;
 pub use reporter::Reporter;
+
+/// What `/metrics` has before a packet has come.
+#[cfg(test)]
+pub(crate) fn families(metrics: &Metrics) -> anyhow::Result<Vec<prometheus::proto::MetricFamily>> {
+    let mut families = metrics.gather()?;
+    families.extend(packets::untouched()?);
+    Ok(families)
+}

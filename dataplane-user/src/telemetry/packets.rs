@@ -41,7 +41,7 @@ fn families(counters: &BTreeMap<(Hook, Reason), Counter>) -> Result<Vec<MetricFa
     )?;
     for ((hook, reason), counter) in counters {
         let action = hook.action(*reason);
-        let labels = [hook.name(), action.name(), mode(*reason)];
+        let labels = [hook.name(), action.name(), inspect::mode(*reason)];
         packets.with_label_values(&labels).inc_by(counter.packets);
         bytes.with_label_values(&labels).inc_by(counter.bytes);
         let by_reason = match action {
@@ -59,19 +59,21 @@ fn families(counters: &BTreeMap<(Hook, Reason), Counter>) -> Result<Vec<MetricFa
         .collect())
 }
 
-/// How a packet that was carried on crossed the underlay, or is about to.
-fn mode(reason: Reason) -> &'static str {
-    match reason {
-        Reason::DeliveredLocal => "local",
-        Reason::SentDirect | Reason::ReceivedDirect => "direct",
-        Reason::SentIpip | Reason::ReceivedIpip => "ipip",
-        Reason::SentVxlan | Reason::ReceivedVxlan => "vxlan",
-        _ => "none",
-    }
-}
-
 fn by(name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec> {
     Ok(IntCounterVec::new(Opts::new(name, help), labels)?)
+}
+
+/// What there is before a packet has come.
+#[cfg(test)]
+pub(super) fn untouched() -> Result<Vec<MetricFamily>> {
+    families(&untouched_counters())
+}
+
+#[cfg(test)]
+fn untouched_counters() -> BTreeMap<(Hook, Reason), Counter> {
+    let at = |hook| Reason::ALL.iter().map(move |reason| (hook, *reason));
+    let keys = Hook::ALL.into_iter().flat_map(at);
+    keys.map(|key| (key, Counter::default())).collect()
 }
 
 #[cfg(test)]
@@ -81,11 +83,7 @@ mod tests {
     use super::*;
 
     fn exposition(of: &[(Hook, Reason, u64)]) -> String {
-        let mut counters: BTreeMap<_, _> = Hook::ALL
-            .into_iter()
-            .flat_map(|hook| Reason::ALL.iter().map(move |reason| (hook, *reason)))
-            .map(|key| (key, Counter::default()))
-            .collect();
+        let mut counters = untouched_counters();
         for (hook, reason, packets) in of {
             let counter = Counter {
                 packets: *packets,

@@ -3,12 +3,10 @@
 use std::net::Ipv4Addr;
 
 use dataplane_common::{
-    abi::Config,
-    decide::Send,
     headers::{ETHERNET_LEN, IPV4_LEN, UDP_LEN, VXLAN_LEN},
     memory::MemoryPacket,
     packet::Tunnel,
-    parse, rewrite,
+    parse,
 };
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -28,16 +26,11 @@ pub struct OuterHeader {
     pub meaning: String,
 }
 
-/// The headers that the programs put in front of `packet`; none without a tunnel.
-pub(super) fn headers(packet: &MemoryPacket, config: &Config, send: &Send) -> Vec<OuterHeader> {
-    let Some(tunnel) = send.encap else {
+/// The headers in front of what `packet` carries in a tunnel; none without one.
+pub(super) fn headers(packet: &MemoryPacket, tunnel: Option<Tunnel>) -> Vec<OuterHeader> {
+    let Some(tunnel) = tunnel else {
         return Vec::new();
     };
-    let mut packet = packet.clone();
-    // A packet of ours has room.
-    if rewrite::send(&mut packet, config, send).is_err() {
-        return Vec::new();
-    }
     let mut rest = &packet.bytes[parse::IP..];
     let mut next = |length| {
         let (header, behind) = rest.split_at(length);

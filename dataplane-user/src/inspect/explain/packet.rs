@@ -3,10 +3,12 @@
 use std::net::Ipv4Addr;
 
 use dataplane_common::{
+    abi::FlowKey,
     checksum,
     headers::{self, ETHERNET_LEN, ETHERTYPE_IPV4, EthernetHeader, IPV4_LEN},
     memory::MemoryPacket,
     parse::{self, PROTOCOL_SCTP, PROTOCOL_TCP, PROTOCOL_UDP},
+    tuple::Tuple,
 };
 use network_types::ip::Ipv4Hdr;
 
@@ -31,6 +33,17 @@ impl Question {
     #[must_use]
     pub const fn has_ports(protocol: u8) -> bool {
         matches!(protocol, PROTOCOL_TCP | PROTOCOL_UDP | PROTOCOL_SCTP)
+    }
+
+    /// The flow that the packet is of; none where nobody can say it: of an echo it depends on the
+    /// identifier, too, and what else has no ports is of none.
+    #[must_use]
+    pub fn flow(&self) -> Option<FlowKey> {
+        self.ports?;
+        let packet = self.packet();
+        let ip = parse::ipv4(&packet, parse::IP).ok()?;
+        let (tuple, _) = Tuple::of(&packet, &ip, parse::IP).ok()?;
+        Some(tuple.key())
     }
 
     /// The packet in an Ethernet frame.

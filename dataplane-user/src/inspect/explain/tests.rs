@@ -1,3 +1,5 @@
+mod flows;
+
 use std::collections::BTreeMap;
 
 use dataplane_common::{
@@ -79,6 +81,19 @@ fn snapshot() -> Snapshot {
             ..MemoryTables::default()
         },
         routes: BTreeMap::new(),
+    }
+}
+
+/// Where nothing is known of other nodes, nor of flows.
+fn explain(snapshot: &Snapshot, question: &Question) -> Explanation {
+    let others = Others::Unknown("of a test".to_owned());
+    super::explain(copy(snapshot), question, None, &others)
+}
+
+fn copy(snapshot: &Snapshot) -> Snapshot {
+    Snapshot {
+        tables: snapshot.tables.clone(),
+        routes: snapshot.routes.clone(),
     }
 }
 

@@ -102,16 +102,19 @@ impl FlowRow {
         let age = self.age_cell().map(|age| format!(", known for {age}"));
         let age = age.unwrap_or_default();
         let mut lines = vec![format!("{a} - {b}, {protocol}: {}{age}", state.name())];
-        lines.extend(self.why.iter().map(|why| format!("  {why}")));
-        for (from, to, way) in [(a, b, &self.a_to_b), (b, a, &self.b_to_a)] {
-            lines.push(format!("  {from} -> {to}: {way}"));
-        }
-        lines.extend(
-            self.conntrack
-                .iter()
-                .map(|text| format!("  conntrack: {text}")),
-        );
+        let why = self.why.iter().cloned();
+        lines.extend(why.chain(self.details()).map(|line| format!("  {line}")));
         lines.join("\n") + "\n"
+    }
+
+    /// What is known of both ways, and by conntrack, a line each.
+    pub(in crate::inspect) fn details(&self) -> Vec<String> {
+        let Self { a, b, .. } = self;
+        let ways = [(a, b, &self.a_to_b), (b, a, &self.b_to_a)];
+        let ways = ways.map(|(from, to, way)| format!("{from} -> {to}: {way}"));
+        let conntrack = self.conntrack.iter();
+        let conntrack = conntrack.map(|text| format!("conntrack: {text}"));
+        ways.into_iter().chain(conntrack).collect()
     }
 
     /// In whole seconds.

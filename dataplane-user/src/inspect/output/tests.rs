@@ -175,6 +175,8 @@ fn what_there_is_one_of_has_its_fields_beside_the_version() {
         reason: None,
         steps: vec!["no program sees it".to_owned()],
         mtu: None,
+        flow: None,
+        far_node: None,
         outer: Vec::new(),
     };
     let json = render_explanation(&explanation, Format::Json).unwrap();

@@ -7,8 +7,8 @@ use clap::{Args, Subcommand};
 use nix::unistd::geteuid;
 
 use crate::{
-    build::{self, Built, Profile},
-    cargo, kernels, process, setup,
+    build::{self, Built, Layout, Profile},
+    cargo, image, kernels, process, setup,
 };
 
 /// What to measure.
@@ -98,7 +98,7 @@ pub(crate) fn bench(what: Bench) -> Result<()> {
     if let Some(kernels) = &what.suite.vms {
         return kernels::measure(kernels, &what.suite.arguments());
     }
-    setup::ensure(setup::RUN)?;
+    setup::ensure(setup::BENCH)?;
     ensure!(
         geteuid().is_root(),
         "the benchmarks make network namespaces and load BPF programs: run them as root"
@@ -120,12 +120,11 @@ pub(crate) fn bench(what: Bench) -> Result<()> {
 /// A quick one is for CI, which has built everything for its tests: the programs are the same, and most
 /// packets are other programs'.
 fn suite(options: &Suite) -> Result<()> {
-    let profile = if options.quick {
-        Profile::Dev
+    let (profile, built) = if options.quick {
+        (Profile::Dev, image::program(Profile::Dev, Layout::Own)?)
     } else {
-        Profile::Release
+        (Profile::Release, build::build(Profile::Release)?)
     };
-    let built = build::build(profile)?;
     let mut command = benchmark(&built, "suite")?;
     command
         .args(["--profile", profile.name(), "--"])
@@ -176,8 +175,6 @@ fn routes(sizes: &[String]) -> Result<()> {
 /// What runs the benchmark `name`, which is told what has been built.
 fn benchmark(built: &Built, name: &str) -> Result<Command> {
     let mut command = cargo::host("bench")?;
-    built
-        .tell(&mut command)
-        .args(["--package", "dataplane-tests", "--bench", name]);
+    built.tell(&mut command).args(["--bench", name]);
     Ok(command)
 }

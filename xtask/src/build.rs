@@ -20,9 +20,6 @@ use crate::{
 pub(crate) enum Profile {
     /// Quick to build, with debug assertions: for the tests.
     Dev,
-    /// As [`Profile::Dev`], but quick to run where a processor is emulated.
-    #[value(skip)]
-    Machine,
     /// Optimized.
     Release,
 }
@@ -32,7 +29,6 @@ impl Profile {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Dev => "dev",
-            Self::Machine => "machine",
             Self::Release => "release",
         }
     }
@@ -41,7 +37,7 @@ impl Profile {
     pub(crate) fn directory(self) -> &'static str {
         match self {
             Self::Dev => "debug",
-            Self::Machine | Self::Release => self.name(),
+            Self::Release => self.name(),
         }
     }
 }
@@ -57,6 +53,15 @@ pub(crate) struct Built {
 }
 
 impl Built {
+    /// What has just been built, of programs and of `underpass`.
+    pub(crate) fn of(object: PathBuf, binary: PathBuf) -> Result<Self> {
+        Ok(Self {
+            object,
+            floor: floor()?,
+            binary,
+        })
+    }
+
     /// Tells `command` where they are, the way the tests and the demo expect.
     pub(crate) fn tell<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         command
@@ -77,17 +82,10 @@ pub(crate) fn build(profile: Profile) -> Result<Built> {
     build_with(profile, Layout::Own)
 }
 
-/// Builds another `underpass`, of another version and with maps of another layout, which tests
+/// Builds another `underpass`, of another version and with maps of another layout, which benchmarks
 /// upgrade to.
 pub(crate) fn build_other_layout(profile: Profile) -> Result<PathBuf> {
-    let built = build_with(profile, Layout::Other)?;
-    // Where cargo puts it, the next build puts its own.
-    let kept = built.binary.with_file_name("underpass-other-layout");
-    copy_if_changed(&built.binary, &kept)?;
-    let mode = fs::metadata(&built.binary)?.permissions();
-    fs::set_permissions(&kept, mode)
-        .with_context(|| format!("cannot make {} executable", kept.display()))?;
-    Ok(kept)
+    Ok(build_with(profile, Layout::Other)?.binary)
 }
 
 /// Which layout the maps have.
@@ -115,16 +113,20 @@ impl Layout {
             Self::Other => "bpf/underpass-other-layout.o",
         }
     }
+
+    /// What `underpass` is kept as.
+    fn binary(self) -> &'static str {
+        match self {
+            Self::Own => "underpass",
+            Self::Other => "underpass-other-layout",
+        }
+    }
 }
 
 fn build_with(profile: Profile, layout: Layout) -> Result<Built> {
     let object = bpf_programs(layout)?;
     let binary = underpass(&object, profile, layout)?;
-    Ok(Built {
-        object,
-        floor: compiled("floor-ebpf")?,
-        binary,
-    })
+    Built::of(object, binary)
 }
 
 /// Builds the BPF programs, after installing what that needs.
@@ -145,6 +147,12 @@ pub(crate) fn bpf_programs(layout: Layout) -> Result<PathBuf> {
 /// programs.
 pub(crate) fn lookups() -> Result<PathBuf> {
     compiled("lookups-ebpf")
+}
+
+/// The object with the floor, which benchmarks compare with and tests attach as others' programs; it
+/// is built with the programs.
+pub(crate) fn floor() -> Result<PathBuf> {
+    compiled("floor-ebpf")
 }
 
 /// The object of one of the binaries of dataplane-ebpf.
@@ -168,8 +176,8 @@ fn copy_if_changed(from: &Path, to: &Path) -> Result<()> {
 
 fn underpass(object: &Path, profile: Profile, layout: Layout) -> Result<PathBuf> {
     let mut command = cargo::host("build")?;
-    // Not `--package dataplane-user`: dependencies would be built with fewer features than the
-    // tests and the demo then build them with, and so be built twice.
+    // Not `--package dataplane-user`: dependencies would be built with fewer features than the demo
+    // then builds them with, and so be built twice.
     command
         .args(["--bin", "underpass", "--profile", profile.name()])
         .env(OBJECT, object);
@@ -177,14 +185,23 @@ fn underpass(object: &Path, profile: Profile, layout: Layout) -> Result<PathBuf>
         command.args(["--features", &format!("dataplane-user/{feature}")]);
     }
     process::run(&mut command)?;
-    let binary = lookup::target_dir()?
-        .join(profile.directory())
-        .join("underpass");
+    kept(&lookup::target_dir()?.join(profile.directory()), layout)
+}
+
+/// The `underpass` of `layout` that cargo has just put into `directory`, where the next layout's does
+/// not replace it.
+pub(crate) fn kept(directory: &Path, layout: Layout) -> Result<PathBuf> {
+    let built = directory.join("underpass");
     ensure!(
-        binary.is_file(),
+        built.is_file(),
         "cargo built underpass, but not as {}: is CARGO_BUILD_TARGET, or a target in a cargo \
          configuration, set?",
-        binary.display()
+        built.display()
     );
-    Ok(binary)
+    let kept = directory.join(layout.binary());
+    copy_if_changed(&built, &kept)?;
+    let mode = fs::metadata(&built)?.permissions();
+    fs::set_permissions(&kept, mode)
+        .with_context(|| format!("cannot make {} executable", kept.display()))?;
+    Ok(kept)
 }

@@ -9,7 +9,8 @@ use crate::lookup;
 /// A cargo command on the workspace, with the toolchain the user chose.
 ///
 /// Without a package among its arguments it means the workspace's default members: all but the BPF
-/// programs.
+/// programs. Tests and benchmarks are built without one: dependencies have the features that all of
+/// the packages ask for, and with other features they would be built once more.
 pub(crate) fn host(subcommand: &str) -> Result<Command> {
     let mut command = bare();
     command

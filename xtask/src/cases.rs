@@ -1,12 +1,12 @@
-//! The cases on the kernels, as a table for the README.
+//! The cases on the kernels, as a table for docs/testing.md.
 
 use std::{collections::BTreeMap, fmt::Write as _, fs, ops::RangeInclusive};
 
 use anyhow::{Context as _, Result, ensure};
 
 use crate::{
-    build::{self, Profile},
-    cargo, kernels, setup,
+    build::{Layout, Profile},
+    cargo, image, kernels, setup,
 };
 
 /// The parts of the list of cases, by their numbers.
@@ -54,12 +54,13 @@ impl Column {
     /// Plays the cases on the running kernel.
     fn here() -> Result<Self> {
         setup::ensure(setup::RUN)?;
-        let built = build::build(Profile::Dev)?;
+        let built = image::program(Profile::Dev, Layout::Own)?;
         let mut command = cargo::host("test")?;
-        built
-            .tell(&mut command)
-            .args(["--package", "dataplane-tests", "--test", "cases"])
-            .args(["--", "--include-ignored", "--show-output"]);
+        built.tell(&mut command).args(["--test", "cases"]).args([
+            "--",
+            "--include-ignored",
+            "--show-output",
+        ]);
         // Some may fail, which the table is there to say.
         let output = command.output().context("cannot start cargo")?;
         let mut column = Self {

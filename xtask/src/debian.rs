@@ -23,6 +23,18 @@ const DAEMONS: &[(&str, &str)] = &[
     ("prometheus", "prometheus"),
 ];
 
+/// The packages that have systemd start what has no init script, and when.
+const UNITS: &[(&str, &[&str])] = &[(
+    "podman",
+    &[
+        "podman.socket",
+        "podman.service",
+        "podman-restart.service",
+        "podman-auto-update.service",
+        "podman-auto-update.timer",
+    ],
+)];
+
 /// What packages start their daemons with.
 const STARTERS: &[&str] = &["invoke-rc.d", "deb-systemd-invoke"];
 
@@ -60,7 +72,11 @@ pub(crate) fn install(packages: &[&str]) -> Result<()> {
          security archive, and conflict with its other Rust packages (rustc, rustup); where that \
          is in the way, any rustup toolchain on LLVM 22 with the component rust-src will do",
     )?;
-    daemons(packages).try_for_each(|daemon| process::run(&mut disable_command(daemon)))
+    daemons(packages).try_for_each(|daemon| process::run(&mut disable_command(daemon)))?;
+    match lookup::program("systemctl") {
+        Some(_) => units(packages).try_for_each(|units| process::run(&mut units_command(units))),
+        None => Ok(()),
+    }
 }
 
 /// A directory with namesakes of [`STARTERS`] that do nothing.
@@ -90,6 +106,7 @@ pub(crate) fn install_line(packages: &[&str]) -> String {
         commands.push(format!("invoke-rc.d {daemon} stop"));
         commands.push(process::line(&disable_command(daemon)));
     }
+    commands.extend(units(packages).map(|units| process::line(units_command(units).arg("--now"))));
     commands.join(" && ")
 }
 
@@ -103,6 +120,19 @@ fn daemons(packages: &[&str]) -> impl Iterator<Item = &'static str> {
 fn disable_command(daemon: &str) -> Command {
     let mut command = Command::new("update-rc.d");
     command.args([daemon, "disable"]);
+    command
+}
+
+/// The units that `packages` bring.
+fn units(packages: &[&str]) -> impl Iterator<Item = &'static [&'static str]> {
+    let brought = UNITS.iter().filter(|(of, _)| packages.contains(of));
+    brought.map(|(_, units)| *units)
+}
+
+/// Has systemd not start units, with the machine or when they are asked for.
+fn units_command(units: &[&str]) -> Command {
+    let mut command = Command::new("systemctl");
+    command.args(["--quiet", "disable"]).args(units);
     command
 }
 
@@ -141,5 +171,8 @@ mod tests {
         assert!(line.contains("&& invoke-rc.d frr stop && update-rc.d frr disable"));
         assert!(!line.contains("bird"), "{line}");
         assert!(!install_line(&["iperf3"]).contains("-rc.d"));
+        let line = install_line(&["podman"]);
+        assert!(line.contains("&& systemctl --quiet disable podman.socket"));
+        assert!(line.ends_with("--now"), "{line}");
     }
 }

@@ -17,18 +17,8 @@ pub(crate) fn lint() -> Result<()> {
     process::run(cargo::host("fmt")?.args(["--all", "--check"]))?;
     process::run(
         cargo::host("clippy")?
-            .arg("--all-targets")
-            .args(DENY_WARNINGS),
-    )?;
-    process::run(
-        cargo::host("clippy")?
-            .args([
-                "--package",
-                "dataplane-fuzz",
-                "--features",
-                "libfuzzer",
-                "--bins",
-            ])
+            // The fuzzer's binaries are targets only with it.
+            .args(["--all-targets", "--features", "dataplane-fuzz/libfuzzer"])
             .args(DENY_WARNINGS),
     )?;
     setup::ensure(&[Part::Toolchain, Part::Clippy])?;

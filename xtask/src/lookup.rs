@@ -4,6 +4,7 @@ use std::{
     env, fs,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
+    sync::LazyLock,
 };
 
 use anyhow::{Context as _, Result};
@@ -25,10 +26,16 @@ pub(crate) fn is_executable(file: &Path) -> bool {
     fs::metadata(file).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
-/// The directory of the workspace.
+/// By which cargo tells what it runs where its package is.
+pub(crate) const MANIFEST_DIR: &str = "CARGO_MANIFEST_DIR";
+
+/// The directory of the workspace: the one that this xtask was built in, unless whoever runs it says
+/// another.
 pub(crate) fn workspace() -> &'static Path {
-    let xtask = Path::new(env!("CARGO_MANIFEST_DIR"));
-    xtask.parent().unwrap_or(xtask)
+    static XTASK: LazyLock<PathBuf> = LazyLock::new(|| {
+        env::var_os(MANIFEST_DIR).map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from)
+    });
+    XTASK.parent().unwrap_or(&XTASK)
 }
 
 /// The directory everything is built in: `CARGO_TARGET_DIR`, or `target` in the workspace.

@@ -7,7 +7,7 @@ mod cases;
 mod clippy;
 mod debian;
 mod demo;
-#[cfg(test)]
+mod deny;
 mod documents;
 mod fuzz;
 mod image;
@@ -86,6 +86,8 @@ fn run(command: Command) -> Result<()> {
         Command::Manifests { overlay, out: None } => manifests::print(overlay.as_deref()),
         Command::Image(options) => image::image(&options),
         Command::Lint => lint::lint(),
+        Command::Deny => deny::deny(),
+        Command::Documents => documents::write(),
     }
 }
 
@@ -212,6 +214,15 @@ enum Command {
 
     /// Check the formatting, and run clippy on the host's crates and on the BPF programs
     Lint,
+
+    /// Check what all crates depend on: its licences, where it comes from, and what is banned
+    ///
+    /// Not whether there are advisories on it, whose database is downloaded: `cargo deny check
+    /// advisories` does that.
+    Deny,
+
+    /// Write what of the documents is made from the code: references, schemas, tables
+    Documents,
 }
 
 #[cfg(test)]

@@ -5,12 +5,15 @@ use crate::{
     setup::{Need, Remedy},
 };
 
-/// The programs as things to have.
+/// What every lab runs, and what links it, as things to have.
+pub(crate) fn lab_needs() -> Vec<Need> {
+    [&LINKER].into_iter().chain(LAB).map(need).collect()
+}
+
+/// What some tests and benchmarks run besides, as things to have.
 pub(crate) fn needs() -> Vec<Need> {
-    [&LINKER]
-        .into_iter()
-        .chain(LAB)
-        .chain(ROUTERS)
+    ROUTERS
+        .iter()
         .chain(MONITORS)
         .chain(NETFILTER)
         .chain(CONTAINERS)
@@ -64,6 +67,11 @@ const CXX: Program = Program {
 
 const LAB: &[Program] = &[
     Program {
+        name: "sh",
+        packages: &["dash"],
+        why: "runs lab scripts",
+    },
+    Program {
         name: "ip",
         packages: &["iproute2"],
         why: "lays out the lab's links, addresses and routes",
@@ -107,6 +115,11 @@ const LAB: &[Program] = &[
         name: "setpriv",
         packages: &["util-linux"],
         why: "runs lab programs with fewer privileges",
+    },
+    Program {
+        name: "unshare",
+        packages: &["util-linux"],
+        why: "gives lab programs mounts of their own",
     },
     Program {
         name: "strace",
@@ -156,6 +169,16 @@ const MONITORS: &[Program] = &[
         packages: &["systemd"],
         why: "finds fault with the agent's unit",
     },
+    Program {
+        name: "tcpdump",
+        packages: &["tcpdump"],
+        why: "reads the packets that `underpass monitor` has written",
+    },
+    Program {
+        name: "tshark",
+        packages: &["tshark"],
+        why: "reads them as Wireshark does",
+    },
 ];
 
 /// What clusters have netfilter do, and who meets it. Virtual machines have none: iptables takes
@@ -193,7 +216,7 @@ const NETFILTER: &[Program] = &[
     },
 ];
 
-/// What runs the image. Virtual machines have none: no kernel changes what is in it.
+/// What reads and runs the image. Virtual machines have none: no kernel changes what is in it.
 const CONTAINERS: &[Program] = &[
     Program {
         name: "podman",
@@ -204,6 +227,11 @@ const CONTAINERS: &[Program] = &[
         name: "runc",
         packages: &["runc"],
         why: "starts podman's containers",
+    },
+    Program {
+        name: "skopeo",
+        packages: &["skopeo"],
+        why: "reads the image as registries' tools do",
     },
 ];
 

@@ -4,12 +4,14 @@ use std::process::Command;
 
 use anyhow::{Result, bail, ensure};
 
-use crate::{clippy, debian, linker, manifests, process, programs, toolchain};
+use crate::{clippy, debian, deny, linker, manifests, process, programs, toolchain};
 
 /// A part of what has to be there.
 #[derive(Clone, Copy)]
 pub(crate) enum Part {
-    /// The programs that the tests and the demo run.
+    /// The programs that every lab runs.
+    Lab,
+    /// What else some tests and benchmarks run.
     Programs,
     /// What compiles the BPF programs.
     Toolchain,
@@ -17,6 +19,8 @@ pub(crate) enum Part {
     Linker,
     /// What lints them.
     Clippy,
+    /// What checks dependencies.
+    Deny,
     /// What validates the manifests for Kubernetes.
     Manifests,
     /// What the virtual machines of the kernel matrix take.
@@ -27,23 +31,29 @@ pub(crate) enum Part {
 
 /// Everything but what only the kernel matrix or the fuzzer takes.
 pub(crate) const ALL: &[Part] = &[
+    Part::Lab,
     Part::Programs,
     Part::Toolchain,
     Part::Linker,
     Part::Clippy,
+    Part::Deny,
     Part::Manifests,
 ];
 
 /// What the tests take.
 pub(crate) const TEST: &[Part] = &[
+    Part::Lab,
     Part::Programs,
     Part::Toolchain,
     Part::Linker,
     Part::Manifests,
 ];
 
-/// What building and running take.
-pub(crate) const RUN: &[Part] = &[Part::Programs, Part::Toolchain, Part::Linker];
+/// What the benchmarks take.
+pub(crate) const BENCH: &[Part] = &[Part::Lab, Part::Programs, Part::Toolchain, Part::Linker];
+
+/// What building, and running a lab, take.
+pub(crate) const RUN: &[Part] = &[Part::Lab, Part::Toolchain, Part::Linker];
 
 /// Makes sure that everything in `parts` is there, and shows what is.
 pub(crate) fn show_and_ensure(parts: &[Part]) -> Result<()> {
@@ -142,10 +152,12 @@ fn needs(parts: &[Part]) -> Result<Vec<Need>> {
     let mut needs = Vec::new();
     for part in parts {
         needs.extend(match part {
+            Part::Lab => programs::lab_needs(),
             Part::Programs => programs::needs(),
             Part::Toolchain => toolchain::needs(),
             Part::Linker => linker::needs()?,
             Part::Clippy => clippy::needs(),
+            Part::Deny => deny::needs()?,
             Part::Manifests => manifests::needs()?,
             Part::Machines => programs::machine_needs(),
             Part::Fuzzer => programs::fuzzer_needs(),

@@ -9,10 +9,7 @@ use std::process::Command;
 use anyhow::{Result, ensure};
 use nix::unistd::geteuid;
 
-use crate::{
-    build::{self, Profile},
-    cargo, image, process, setup,
-};
+use crate::{build, cargo, image, process, setup};
 
 /// What the names of the tests begin with that take the kernel's own IPIP device.
 const NEEDS_IPIP: &str = "the_kernels_ipip_device";
@@ -34,9 +31,7 @@ pub(crate) fn all(filters: &[String]) -> Result<()> {
         "the tests in network namespaces take root, and no test was run: run this as root, or \
          `cargo xtask test --host` for those that take no privileges"
     );
-    let other_layout = build::build_other_layout(Profile::Dev)?;
-    let built = build::build(Profile::Dev)?;
-    let [image, other_image] = image::for_tests()?;
+    let [own, other] = image::for_tests()?;
     println!("not run: {NEEDS_TWO}* (`cargo xtask pair` has two)");
     let mut skipped = vec!["--skip", NEEDS_TWO];
     if !has_ipip_device() {
@@ -46,12 +41,13 @@ pub(crate) fn all(filters: &[String]) -> Result<()> {
         skipped.extend(["--skip", NEEDS_IPIP]);
     }
     let mut command = cargo::host("test")?;
-    built
+    own.built
         .tell(&mut command)
-        .env(build::OTHER_LAYOUT_BIN, other_layout)
-        .env("UNDERPASS_IMAGE", image)
-        .env("UNDERPASS_OTHER_LAYOUT_IMAGE", other_image)
-        .args(["--", "--include-ignored"])
+        .env(build::OTHER_LAYOUT_BIN, other.built.binary)
+        .env("UNDERPASS_IMAGE", own.archive)
+        .env("UNDERPASS_OTHER_LAYOUT_IMAGE", other.archive)
+        // Whoever has waited so long wants to know of all that fails.
+        .args(["--no-fail-fast", "--", "--include-ignored"])
         // A lab runs several busy processes: more labs at once starve each other.
         .arg("--test-threads=2")
         .args(skipped)

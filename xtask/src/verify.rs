@@ -6,8 +6,8 @@ use anyhow::{Context as _, Result, ensure};
 use nix::{sys::utsname::uname, unistd::geteuid};
 
 use crate::{
-    build::{self, Profile},
-    cargo,
+    build::{Layout, Profile},
+    cargo, image,
     kernels::{self, Program, Verified},
     setup,
 };
@@ -36,11 +36,11 @@ fn here() -> Result<Verified> {
         "to have the kernel that runs here verify programs takes root; naming kernels \
          (`cargo xtask verify 6.1 6.12`) takes none"
     );
-    let built = build::build(Profile::Dev)?;
+    let built = image::program(Profile::Dev, Layout::Own)?;
     let mut command = cargo::host("test")?;
     built
         .tell(&mut command)
-        .args(["--package", "dataplane-tests", "--test", "verifier"])
+        .args(["--test", "verifier"])
         .args(["--", "--include-ignored", "--show-output"])
         .stderr(Stdio::inherit());
     let output = command.output().context("cannot start cargo")?;

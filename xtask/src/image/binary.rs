@@ -3,15 +3,14 @@
 use std::{
     env::{self, consts::ARCH},
     ffi::{OsStr, OsString},
-    fs,
     path::Path,
     process::Command,
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 
 use crate::{
-    build::{self, Layout, Profile},
+    build::{self, Built, Layout, Profile},
     cargo, libraries, lookup, process, remap,
 };
 
@@ -21,8 +20,8 @@ pub(super) fn target() -> String {
     format!("{ARCH}-unknown-linux-gnu")
 }
 
-/// Builds `underpass` with the BPF programs inside, and returns its bytes.
-pub(super) fn build(profile: Profile, layout: Layout) -> Result<Vec<u8>> {
+/// Builds the BPF programs, and `underpass` with them inside.
+pub(super) fn build(profile: Profile, layout: Layout) -> Result<Built> {
     let object = build::bpf_programs(layout)?;
     let mut command = cargo::host("build")?;
     command
@@ -30,7 +29,7 @@ pub(super) fn build(profile: Profile, layout: Layout) -> Result<Vec<u8>> {
         .args(["--locked", "--package", "dataplane-user"])
         .args(["--bin", "underpass", "--profile", profile.name()])
         .args(["--target", &target()])
-        .env(build::OBJECT, object)
+        .env(build::OBJECT, &object)
         .env("CARGO_ENCODED_RUSTFLAGS", rustflags()?)
         // What was compiled before has a part in how an incremental build is cut into units.
         .env("CARGO_INCREMENTAL", "0");
@@ -38,12 +37,12 @@ pub(super) fn build(profile: Profile, layout: Layout) -> Result<Vec<u8>> {
         command.args(["--features", feature]);
     }
     process::run(&mut command)?;
-    let binary = lookup::target_dir()?
+    let directory = lookup::target_dir()?
         .join(target())
-        .join(profile.directory())
-        .join("underpass");
+        .join(profile.directory());
+    let binary = build::kept(&directory, layout)?;
     ensure_static(&binary)?;
-    fs::read(&binary).with_context(|| format!("cannot read {}", binary.display()))
+    Built::of(object, binary)
 }
 
 fn rustflags() -> Result<OsString> {

@@ -18,7 +18,7 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 
 use crate::{
-    build::{Layout, Profile},
+    build::{Built, Layout, Profile},
     lookup,
 };
 
@@ -56,7 +56,8 @@ pub(crate) fn image(options: &Options) -> Result<()> {
             .with_context(|| format!("--output {} is no path", output.display()))?,
         None => default_output()?,
     };
-    let digest = write(options.profile, Layout::Own, &output)?;
+    let built = program(options.profile, Layout::Own)?;
+    let digest = write(&built, Layout::Own, &output)?;
     let size = fs::metadata(&output)
         .with_context(|| format!("cannot look at {}", output.display()))?
         .len();
@@ -71,24 +72,44 @@ pub(crate) fn image(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Makes the images that tests load: of this version, and of one with another layout.
-pub(crate) fn for_tests() -> Result<[PathBuf; 2]> {
-    let own = default_output()?.with_file_name("underpass-dev.oci.tar");
-    let other = own.with_file_name("underpass-other-layout.oci.tar");
-    write(Profile::Dev, Layout::Own, &own)?;
-    write(Profile::Dev, Layout::Other, &other)?;
-    Ok([own, other])
+/// What a test is told of one layout.
+pub(crate) struct Tested {
+    /// The programs, and the `underpass` that is in the image.
+    pub(crate) built: Built,
+    /// The image.
+    pub(crate) archive: PathBuf,
+}
+
+/// Makes what tests run and the images that they load: of this version, and of one with another
+/// layout.
+pub(crate) fn for_tests() -> Result<[Tested; 2]> {
+    let directory = lookup::target_dir()?.join("image");
+    let make = |layout, name: &str| -> Result<_> {
+        let built = program(Profile::Dev, layout)?;
+        let archive = directory.join(name);
+        write(&built, layout, &archive)?;
+        Ok(Tested { built, archive })
+    };
+    // This version's last: there is one place for the programs that benchmarks compare with.
+    let other = make(Layout::Other, "underpass-other-layout.oci.tar")?;
+    Ok([make(Layout::Own, "underpass-dev.oci.tar")?, other])
+}
+
+/// Builds what is in the image.
+pub(crate) fn program(profile: Profile, layout: Layout) -> Result<Built> {
+    binary::build(profile, layout)
 }
 
 fn default_output() -> Result<PathBuf> {
     Ok(lookup::target_dir()?.join("image/underpass.oci.tar"))
 }
 
-/// Makes an image, writes it to `output` with its bill of materials beside it, and returns its
-/// digest.
-fn write(profile: Profile, layout: Layout, output: &Path) -> Result<String> {
+/// Makes an image of what was built, writes it to `output` with its bill of materials beside it, and
+/// returns its digest.
+fn write(built: &Built, layout: Layout, output: &Path) -> Result<String> {
     let commit = Commit::checked_out()?;
-    let binary = binary::build(profile, layout)?;
+    let binary = fs::read(&built.binary)
+        .with_context(|| format!("cannot read {}", built.binary.display()))?;
     let sbom = sbom::of(&commit)?;
     let files = [
         File {

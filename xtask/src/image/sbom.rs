@@ -247,7 +247,7 @@ mod tests {
             "syn",
             "xtask",
             "dataplane-tests",
-            "tempfile",
+            "jsonschema",
         ] {
             assert!(!names.contains(&other), "{other} is not linked in");
         }

@@ -1,6 +1,6 @@
 //! Making an image again elsewhere.
 
-use std::{fs, path::Path, process::Command};
+use std::{env, fs, path::Path, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -9,7 +9,7 @@ use crate::{build::Profile, cargo, lookup, process};
 use super::commit::Commit;
 
 /// Makes the image again, from a clone in another directory, with nothing of what has been built
-/// here, and compares it with the one at `first`.
+/// here but this xtask, of which nothing is in an image; and compares it with the one at `first`.
 pub(super) fn compare(profile: Profile, first: &Path) -> Result<()> {
     ensure!(
         Commit::checked_out()?.is_clean(),
@@ -25,11 +25,14 @@ pub(super) fn compare(profile: Profile, first: &Path) -> Result<()> {
     process::run(git.arg(lookup::workspace()).arg(&clone))?;
 
     let second = directory.path().join("second.oci.tar");
-    let mut again = cargo::bare();
+    let xtask = env::current_exe().context("cannot find this xtask to run it again")?;
+    let mut again = Command::new(xtask);
+    cargo::forget_package(&mut again);
     again
-        .args(["xtask", "image", "--profile", profile.name(), "--output"])
+        .args(["image", "--profile", profile.name(), "--output"])
         .arg(&second)
         .current_dir(&clone)
+        .env(lookup::MANIFEST_DIR, clone.join("xtask"))
         .env("CARGO_TARGET_DIR", directory.path().join("target"));
     process::run(&mut again)?;
 

@@ -14,13 +14,13 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::{build::Built, libraries, lookup, process, programs};
+use crate::{build, libraries, lookup, process, programs};
 
 use super::{
     cache,
     fetch::Unpacked,
     modules,
-    tests::{Selection, TestBinaries},
+    tests::{Binaries, On, Selection},
 };
 
 /// The first process.
@@ -46,8 +46,8 @@ pub(super) struct Image {
 impl Image {
     /// Packs `underpass`, the selected tests, and what they run.
     pub(super) fn build(
-        built: &Built,
-        binaries: &TestBinaries,
+        object: &Path,
+        binaries: &Binaries,
         selection: Selection<'_>,
     ) -> Result<Self> {
         let root = Root::new(cache()?.join("image"))?;
@@ -60,8 +60,9 @@ impl Image {
             let path = program(name)?;
             root.copy_program(&path, &format!("usr/bin/{name}"))?;
         }
-        root.copy_stripped(&built.binary, "usr/bin/underpass")?;
-        root.copy(&built.object, "tests/underpass.o")?;
+        root.copy_stripped(binaries.underpass(), "usr/bin/underpass")?;
+        root.copy(object, "tests/underpass.o")?;
+        root.copy(&build::floor()?, "tests/floor.o")?;
         add_tests(&root, binaries, selection)?;
         Ok(Self {
             archive: root.pack()?,
@@ -83,21 +84,27 @@ impl Image {
     }
 }
 
-fn add_tests(root: &Root, binaries: &TestBinaries, selection: Selection<'_>) -> Result<()> {
-    let mut list = String::new();
-    for (name, arguments) in selection.of(binaries)? {
+fn add_tests(root: &Root, binaries: &Binaries, selection: Selection<'_>) -> Result<()> {
+    let (mut every, mut ends) = (String::new(), String::new());
+    for chosen in selection.of(binaries)? {
+        let name = chosen.name;
         root.copy_stripped(binaries.get(name)?, &format!("tests/{name}"))?;
-        list += name;
-        for argument in arguments {
-            list += " ";
-            list += &argument;
-        }
-        list += "\n";
+        let words = [name]
+            .into_iter()
+            .chain(chosen.arguments.iter().map(String::as_str));
+        let list = match chosen.on {
+            On::Every => &mut every,
+            On::OldestAndNewest => &mut ends,
+        };
+        *list += &words.collect::<Vec<_>>().join(" ");
+        *list += "\n";
     }
-    root.write("tests/list", &list, 0o644)?;
+    root.write("tests/list", &every, 0o644)?;
+    root.write("tests/list-of-ends", &ends, 0o644)?;
     let environment = format!(
         "export UNDERPASS_BIN=/usr/bin/underpass\n\
          export UNDERPASS_BPF_OBJECT=/tests/underpass.o\n\
+         export UNDERPASS_FLOOR_OBJECT=/tests/floor.o\n\
          export UNDERPASS_TEST_PATIENCE={PATIENCE}\n\
          export UNDERPASS_CASES={CASES}\n"
     );

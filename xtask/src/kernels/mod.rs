@@ -23,7 +23,7 @@ use anyhow::{Context as _, Result, ensure};
 use clap::builder::PossibleValuesParser;
 
 use crate::{
-    build::{self, Profile},
+    build::{self, Layout},
     lookup,
     setup::{self, Part},
 };
@@ -32,7 +32,7 @@ use self::{
     fetch::Unpacked,
     image::Image,
     report::Report,
-    tests::{Selection, TestBinaries},
+    tests::{Binaries, Selection},
 };
 
 pub(crate) use self::verified::{Program, Verified};
@@ -64,6 +64,14 @@ pub(crate) const KERNELS: &[Kernel] = &[
         suite: "trixie-backports",
     },
 ];
+
+impl Kernel {
+    /// Whether it is the oldest or the newest of the matrix.
+    fn is_at_an_end(&self) -> bool {
+        let ends = [KERNELS.first(), KERNELS.last()];
+        ends.into_iter().flatten().any(|end| end.name == self.name)
+    }
+}
 
 /// The file in which a machine's console is kept.
 const CONSOLE: &str = "console.log";
@@ -149,20 +157,15 @@ struct Ready {
 impl Ready {
     /// Fetches the kernels of these names and builds what is selected.
     fn make(names: &[String], update: bool, selection: Selection<'_>) -> Result<Self> {
-        setup::ensure(&[
-            Part::Programs,
-            Part::Toolchain,
-            Part::Linker,
-            Part::Machines,
-        ])?;
+        setup::ensure(&[Part::Lab, Part::Toolchain, Part::Linker, Part::Machines])?;
         let lock = lock()?;
         let kernels = chosen(names)?
             .into_iter()
             .map(|kernel| Ok((kernel, unpacked(kernel, update)?)))
             .collect::<Result<Vec<_>>>()?;
-        let built = build::build(Profile::Machine)?;
-        let binaries = TestBinaries::build(&built, Profile::Machine, selection)?;
-        let image = Image::build(&built, &binaries, selection)?;
+        let object = build::bpf_programs(Layout::Own)?;
+        let binaries = Binaries::build(&object, selection)?;
+        let image = Image::build(&object, &binaries, selection)?;
         Ok(Self {
             kernels,
             image,

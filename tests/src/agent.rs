@@ -148,6 +148,13 @@ pub(crate) fn command(node: &Node, build: Build, arguments: &[&str]) -> Result<N
     Ok(configured(node, &build.words(arguments)?))
 }
 
+/// The same, in a session of its own, whose terminal is its standard input.
+pub(crate) fn in_session(node: &Node, arguments: &[&str]) -> Result<NsCommand> {
+    let words = ["setsid", "--ctty"].map(str::to_owned).into_iter();
+    let words: Vec<_> = words.chain(Build::Tested.words(arguments)?).collect();
+    Ok(configured(node, &words))
+}
+
 /// The same, within what a container allows.
 pub(crate) fn confined(
     node: &Node,

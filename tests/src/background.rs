@@ -60,6 +60,16 @@ impl Background {
         })
     }
 
+    /// Starts `command` on a terminal; nothing of what it prints is in its log.
+    pub(crate) fn start_on(command: NsCommand, terminal: &File) -> Result<Self> {
+        Ok(Self {
+            line: command.line(),
+            child: command.spawn_on(terminal)?,
+            log: tempfile::tempfile().context("create a log file")?,
+            log_start: 0,
+        })
+    }
+
     /// The process id.
     #[must_use]
     pub fn pid(&self) -> u32 {

@@ -21,6 +21,13 @@ impl Mode {
     /// Every mode.
     pub const ALL: [Self; 4] = [Self::None, Self::Ipip, Self::Vxlan, Self::CrossSubnet];
 
+    /// Those that nodes on one subnet have, with what the names of their reasons end with.
+    pub const ON_ONE_SUBNET: [(Self, &str); 3] = [
+        (Self::None, "direct"),
+        (Self::Ipip, "ipip"),
+        (Self::Vxlan, "vxlan"),
+    ];
+
     /// Calico's word for it in a pool's `ipipMode`.
     #[must_use]
     pub fn ipip_mode(self) -> &'static str {

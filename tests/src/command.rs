@@ -91,6 +91,14 @@ impl NsCommand {
         self.spawn()
     }
 
+    /// Starts the command on a terminal: its standard input, output and error.
+    pub(crate) fn spawn_on(mut self, terminal: &File) -> Result<Child> {
+        let duplicate = || terminal.try_clone().context("duplicate a terminal");
+        self.command.stdin(duplicate()?);
+        self.command.stdout(duplicate()?).stderr(duplicate()?);
+        self.spawn()
+    }
+
     /// The command as one would type it.
     pub(crate) fn line(&self) -> String {
         self.words.join(" ")

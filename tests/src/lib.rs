@@ -55,6 +55,7 @@ mod speakers;
 pub mod statistics;
 pub mod steps;
 pub mod suite;
+mod terminal;
 mod traffic;
 pub mod vms;
 mod wait;
@@ -80,6 +81,7 @@ pub use no_carrier::take_carrier;
 pub use pair::{Pair, Side};
 pub use processors::{busy_during, on_processor, two_processors};
 pub use speakers::{Daemon, Speaker};
+pub use terminal::Terminal;
 pub use traffic::{
     Arrival, DatagramOptions, DatagramReport, Dialogue, Exchange, ExchangeReport, Flow, FlowReport,
     PingOptions, PingReport, Pinging, RoundTrip, Sink, Talk, TcpOptions, TcpThroughput, Transfer,

@@ -29,10 +29,12 @@ events_logger = \"none\"
 log_driver = \"k8s-file\"
 ";
 
-/// Podman asks for more than a machine may allow, and leaves parents of cgroups behind.
+/// Podman asks for more than a machine may allow or have (no pids controller, in a container), and
+/// leaves parents of cgroups behind.
 const LIMITS: &[&str] = &[
     "--ulimit=nofile=1024:1024",
     "--ulimit=nproc=1024:1024",
+    "--pids-limit=0",
     "--cgroups=no-conmon",
     "--cgroup-parent=/",
 ];
@@ -189,7 +191,7 @@ impl Drop for Container<'_> {
 }
 
 /// The archive with a build's image.
-fn archive(build: Build) -> Result<PathBuf> {
+pub fn archive(build: Build) -> Result<PathBuf> {
     let variable = match build {
         Build::Tested => "UNDERPASS_IMAGE",
         Build::OtherLayout => "UNDERPASS_OTHER_LAYOUT_IMAGE",

@@ -10,6 +10,7 @@ use std::rc::{Rc, Weak};
 use anyhow::{Context as _, Result};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
+use nix::unistd::{chroot, fchdir};
 
 const BPFFS: &str = "/sys/fs/bpf";
 
@@ -24,6 +25,7 @@ const RUN: &str = "/run";
 pub(crate) struct Sandbox {
     inside: OwnedFd,
     outside: OwnedFd,
+    root: File,
     working_directory: PathBuf,
     labs: Cell<usize>,
 }
@@ -54,11 +56,13 @@ impl Sandbox {
 
     fn new() -> Result<Self> {
         let outside = mount_namespace()?;
+        let root = File::open("/").context("open the root directory")?;
         let working_directory = env::current_dir().context("find the working directory")?;
         unshare(CloneFlags::CLONE_NEWNS).context("create a mount namespace")?;
         let sandbox = Self {
             inside: mount_namespace()?,
             outside,
+            root,
             working_directory,
             labs: Cell::new(0),
         };
@@ -104,8 +108,11 @@ impl Drop for Sandbox {
         // threads started from this one do.
         unshare(CloneFlags::CLONE_FS)
             .and_then(|()| setns(&self.outside, CloneFlags::CLONE_NEWNS))
+            // Entering a mount namespace moves the thread to its root directory, which is not ours in
+            // a chroot(8).
+            .and_then(|()| fchdir(&self.root))
+            .and_then(|()| chroot("."))
             .expect("return to the thread's mount namespace");
-        // Entering a mount namespace moves the thread to its root directory.
         if let Err(error) = env::set_current_dir(&self.working_directory) {
             eprintln!("return to {}: {error}", self.working_directory.display());
         }

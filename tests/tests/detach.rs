@@ -68,6 +68,29 @@ fn what_is_not_ours_stays() -> Result<()> {
     Ok(())
 }
 
+/// A filter that somebody has removed, by itself or with its qdisc, is not looked for.
+#[test]
+#[ignore = "needs root and BPF: cargo xtask test"]
+fn what_is_gone_already_is_no_error() -> Result<()> {
+    require_root();
+    for gone in [
+        "tc filter delete dev eth0 ingress",
+        "tc qdisc delete dev eth0 clsact",
+    ] {
+        let lab = Lab::flat(2, 1)?;
+        let node = lab.node("node-0");
+        settle(&lab)?;
+        let before = State::of(node)?;
+        let cluster = cluster_yaml(&lab, "Never", "Always");
+        let config = node.agent_config() + "attach: clsact\n";
+        drop(Agent::start(node, &config, &cluster)?);
+        node.ns().exec(gone)?;
+        detach(node)?;
+        before.assert_is(&State::of(node)?, gone);
+    }
+    Ok(())
+}
+
 #[test]
 #[ignore = "needs root and BPF: cargo xtask test"]
 fn detaching_twice_or_where_nothing_ran_is_no_error() -> Result<()> {

@@ -11,11 +11,7 @@ use dataplane_tests::{
 #[ignore = "needs root and BPF: cargo xtask test"]
 fn a_long_flow_is_carried() -> Result<()> {
     require_root();
-    for (mode, word) in [
-        (Mode::None, "direct"),
-        (Mode::Ipip, "ipip"),
-        (Mode::Vxlan, "vxlan"),
-    ] {
+    for (mode, word) in Mode::ON_ONE_SUBNET {
         let lab = Lab::flat(2, 2)?;
         let _agents = lab.start_established(mode)?;
         lab.wait_resolved()?;

@@ -92,6 +92,42 @@ fn an_accelerated_flow_is_listed_explained_and_flushed() -> Result<()> {
     Ok(())
 }
 
+/// Before its connection is known, while it is carried, and after that was revoked.
+#[test]
+#[ignore = "needs root and BPF: cargo xtask test"]
+fn explain_decides_by_how_the_flow_stands() -> Result<()> {
+    let (lab, _agent) = lab()?;
+    let node = lab.node("node-0");
+    let explain = |client: u16, server: u16| -> Result<Value> {
+        let ports = [client.to_string(), server.to_string()];
+        let addresses = ["10.244.0.2", "10.244.0.3"];
+        let question = ["--sport", &ports[0], "--dport", &ports[1], "-o", "json"];
+        let words = [&["explain", "--protocol", "tcp"][..], &addresses, &question].concat();
+        Ok(serde_json::from_str(&underpass(node, &words)?)?)
+    };
+    let told = explain(1, PORT)?;
+    assert_eq!(told["reason"], json!("not-established"), "{told}");
+    assert_eq!(told["flow"], Value::Null, "{told}");
+
+    let (mut talk, (client, server)) = accelerated(node)?;
+    let told = explain(client, server)?;
+    assert_eq!(told["reason"], json!("delivered-local"), "{told}");
+    assert_eq!(told["flow"]["state"], json!("accelerated"), "{told}");
+    let conntrack = told["flow"]["conntrack"].as_str().context("conntrack")?;
+    assert!(conntrack.starts_with("ESTABLISHED"), "{told}");
+
+    underpass(node, &["flows", "flush"])?;
+    let told = explain(client, server)?;
+    assert_eq!(told["reason"], json!("reverify"), "{told}");
+    assert_eq!(told["flow"]["state"], json!("revoked"), "{told}");
+
+    talk.exchange(1 << 10)?;
+    eventually("it is carried again", || {
+        talk.exchange(1 << 10)?;
+        Ok(explain(client, server)?["action"] == json!("forward"))
+    })
+}
+
 #[test]
 #[ignore = "needs root and BPF: cargo xtask test"]
 fn one_that_is_not_says_whether_it_is_translated_or_denied() -> Result<()> {

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use dataplane_common::abi;
 use dataplane_tests::{
     Agent, Build, Counters, Exchange, Lab, Mode, NetNs, Node, PingOptions, Pinging, Transfer,
-    Watch, cluster_yaml, eventually, patient, ping, podman::Podman, require_root,
+    Watch, cluster_yaml, eventually, patient, ping, podman, podman::Podman, require_root,
 };
 
 #[test]
@@ -40,15 +40,29 @@ fn it_says_what_it_is_and_has_nothing_but_underpass_to_run() -> Result<()> {
     Ok(())
 }
 
+/// As whoever copies it to a registry does, which podman's own reading need not say.
+#[test]
+#[ignore = "needs root and BPF: cargo xtask test"]
+fn skopeo_reads_the_archive() -> Result<()> {
+    let archive = podman::archive(Build::Tested)?;
+    let archive = format!("oci-archive:{}", archive.display());
+    let skopeo = NetNs::current()?.command("skopeo");
+    let shown = skopeo.args(["inspect", &archive]).run()?;
+    let shown: serde_json::Value = serde_json::from_str(&shown)?;
+    assert_eq!(shown["Os"], "linux");
+    assert_eq!(
+        shown["Labels"]["org.opencontainers.image.title"],
+        "underpass"
+    );
+    assert_eq!(shown["Layers"].as_array().map(Vec::len), Some(2));
+    Ok(())
+}
+
 #[test]
 #[ignore = "needs root and BPF: cargo xtask test"]
 fn pods_talk_in_every_mode() -> Result<()> {
     require_root();
-    for (mode, word) in [
-        (Mode::None, "direct"),
-        (Mode::Ipip, "ipip"),
-        (Mode::Vxlan, "vxlan"),
-    ] {
+    for (mode, word) in Mode::ON_ONE_SUBNET {
         let lab = Lab::flat(2, 1)?;
         let podman = Podman::of(&lab)?;
         let image = podman.load(Build::Tested)?;

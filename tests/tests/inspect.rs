@@ -267,7 +267,9 @@ fn explain_says_what_would_happen_and_why() -> Result<()> {
 
     let text = table(node, &["explain", &pod.to_string(), &remote.to_string()])?;
     assert!(
-        text.ends_with("from_workload: forward (sent-vxlan)\n"),
+        text.contains(
+            "\nfrom_workload: forward (sent-vxlan)\non node-1 (192.168.1.11), by the cluster file:\n"
+        ),
         "{text}"
     );
 

@@ -1,6 +1,7 @@
 //! The lab keeps its own promises, without underpass.
 
 use std::net::Ipv4Addr;
+use std::path::Path;
 use std::time::Duration;
 use std::{env, fs, thread};
 
@@ -9,6 +10,9 @@ use dataplane_tests::{
     Flow, Ip, Lab, Mac, NetNs, NodeSpec, PacketSocket, PingOptions, Pinging, Pod, TcpOptions,
     UdpOptions, calico, frames, ping, require_root, tcp_throughput, udp_throughput,
 };
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use nix::unistd::chroot;
 use serde_json::{Value, json};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -158,6 +162,37 @@ fn the_thread_returns_where_it_was() -> Result<()> {
     });
     assert_eq!(place()?, before);
     Ok(())
+}
+
+/// In a root that is not its mount namespace's, as in a system that debootstrap(8) has made.
+#[test]
+#[ignore = "needs root and BPF: cargo xtask test"]
+fn the_thread_returns_to_a_chroot() -> Result<()> {
+    require_root();
+    let mounts = || fs::read_to_string("/proc/thread-self/mountinfo");
+    let directory = tempfile::tempdir()?;
+    thread::scope(|scope| {
+        let thread = scope.spawn(|| -> Result<()> {
+            enter_chroot(directory.path())?;
+            let before = mounts()?;
+            drop(Lab::flat(1, 0)?);
+            assert_eq!(mounts()?, before);
+            Ok(())
+        });
+        thread.join().expect("the thread in a chroot")
+    })
+}
+
+/// Moves the calling thread, with a mount namespace of its own, into the same file system mounted at
+/// `directory`.
+fn enter_chroot(directory: &Path) -> Result<()> {
+    const NONE: Option<&str> = None;
+    unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS)?;
+    mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)?;
+    let bind = MsFlags::MS_BIND | MsFlags::MS_REC;
+    mount(Some("/"), directory, NONE, bind, NONE)?;
+    chroot(directory)?;
+    Ok(env::set_current_dir("/")?)
 }
 
 #[test]

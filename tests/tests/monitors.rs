@@ -1,6 +1,11 @@
-//! What watches agents on real nodes finds no fault with ours: Prometheus and systemd, from Debian.
+//! What watches agents and packets on real nodes finds no fault with ours: Prometheus, systemd, tcpdump and
+//! Wireshark's tshark, from Debian.
 
-use std::{fs, process::Stdio};
+use std::{
+    fs,
+    process::Stdio,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use anyhow::{Context as _, Result};
 use dataplane_tests::{
@@ -150,6 +155,71 @@ fn systemd_finds_no_fault_with_the_unit() -> Result<()> {
     assert!(
         verify(&worse)?.1.contains("WatchdogSecs"),
         "it would say so"
+    );
+    Ok(())
+}
+
+/// A packet is in the file at each hook that it passed, with what became of it.
+#[test]
+#[ignore = "needs root and BPF: cargo xtask test"]
+fn tcpdump_and_tshark_read_what_monitor_has_written() -> Result<()> {
+    require_root();
+    let lab = Lab::flat(2, 1)?;
+    let _agents: Vec<Agent> = lab.start_agents(Mode::Vxlan)?;
+    lab.wait_resolved()?;
+    let node = lab.node("node-0");
+    let file = lab.dir().join("packets.pcapng");
+    let name = file.to_string_lossy();
+    let arguments = ["monitor", "-w", &name, "--protocol", "icmp"];
+    let mut monitor = node.start_underpass("monitor", &arguments)?;
+    let options = PingOptions {
+        count: 1,
+        ..PingOptions::default()
+    };
+    // Until somebody listens, nothing is written.
+    eventually("an echo and its answer are in the file", || {
+        ping(
+            lab.pod("node-0", "p0").ns(),
+            lab.pod("node-1", "p0").address(),
+            &options,
+        )?;
+        Ok(fs::metadata(&file).is_ok_and(|file| file.len() > 500))
+    })?;
+    assert!(monitor.terminate()?.success(), "{}", monitor.log()?);
+
+    let here = NetNs::current()?;
+    let printed = here.command("tcpdump").args(["-n", "-r", &name]).run()?;
+    let echo = "IP 10.244.0.2 > 10.244.1.2: ICMP echo request";
+    assert!(printed.contains(echo), "{printed}");
+    let in_tunnel = "IP 10.244.1.2 > 10.244.0.2: ICMP echo reply";
+    assert!(
+        printed.contains("VXLAN") && printed.contains(in_tunnel),
+        "{printed}"
+    );
+
+    let fields = [
+        "frame.interface_name",
+        "frame.comment",
+        "frame.len",
+        "frame.time_epoch",
+    ];
+    let fields = fields.into_iter().flat_map(|field| ["-e", field]);
+    let tshark = here
+        .command("tshark")
+        .args(["-r", &name, "-T", "fields"])
+        .args(fields);
+    let printed = tshark.run()?;
+    let of = |hook: &str| printed.lines().find(|line| line.contains(hook));
+    let sent = of("from_workload").with_context(|| printed.clone())?;
+    let comment = "forward (sent-vxlan) in vxlan to 192.168.1.11 on eth0\t98\t";
+    assert!(sent.contains(comment), "{printed}");
+    let time = sent.rsplit('\t').next().unwrap_or_default();
+    let age = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs_f64() - time.parse::<f64>()?;
+    assert!((0.0..60.0).contains(&age), "{sent} was {age} s ago");
+    let received = of("eth0 from_uplink").with_context(|| printed.clone())?;
+    assert!(
+        received.contains("forward (received-vxlan)") && received.contains("\t148\t"),
+        "{printed}"
     );
     Ok(())
 }

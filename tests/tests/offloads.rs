@@ -37,11 +37,7 @@ fn every_byte_arrives_by_vxlan() -> Result<()> {
 #[ignore = "needs root and BPF: cargo xtask test"]
 fn what_devices_leave_whole_stays_whole() -> Result<()> {
     require_root();
-    for (mode, word) in [
-        (Mode::None, "direct"),
-        (Mode::Ipip, "ipip"),
-        (Mode::Vxlan, "vxlan"),
-    ] {
+    for (mode, word) in Mode::ON_ONE_SUBNET {
         let lab = Lab::flat(2, 1)?;
         let _agents = lab.start_agents(mode)?;
         lab.wait_resolved()?;

@@ -26,18 +26,21 @@ use aya::{
     },
     sys::{Stats, enable_stats},
 };
-use dataplane_common::abi::Hook;
+use dataplane_common::{
+    abi::{Filter, Hook, Monitor, Network},
+    reason::Reason,
+};
 use dataplane_tests::{
     PacketSocket,
     floor::{FloorObject, Headers},
 };
 use dataplane_user::{
-    dataplane::{self, Dataplane, Pins},
+    dataplane::{self, Dataplane, Listener, Pins},
     inspect,
 };
 
 use crate::{
-    paths::{From, Path},
+    paths::{From, Monitored, Path},
     world::World,
 };
 
@@ -72,6 +75,7 @@ pub(crate) struct Track<'a> {
     floor: FloorObject,
     reference: SchedClassifierLink,
     _nothing: SchedClassifierLink,
+    listener: Option<Listener>,
 }
 
 /// How long a program has run, and how often.
@@ -144,6 +148,7 @@ impl Bench {
             floor,
             reference,
             _nothing: nothing,
+            listener: listener(&pins, path.monitored)?,
         };
         let before = count()?;
         self.run(&mut track, Program::Ours(path.hook))?;
@@ -249,6 +254,11 @@ impl Bench {
         repeats: usize,
     ) -> Result<[[Runs; 3]; 2]> {
         let path = track.path;
+        if let Some(listener) = &mut track.listener {
+            // That there is room for what comes.
+            listener.stay()?;
+            listener.drain(|_| Ok(true))?;
+        }
         let before = self.runs(track, programs)?;
         let socket = match path.from {
             From::Pod => &self.pod,
@@ -310,4 +320,29 @@ impl Bench {
             Hook::FromStack | Hook::FromCarrier => ("underpass0", TcAttachType::Ingress),
         }
     }
+}
+
+/// The one who listens, if anybody does.
+fn listener(pins: &Pins, monitored: Monitored) -> Result<Option<Listener>> {
+    const VXLAN_PORT: u16 = 4789;
+    /// As much as `underpass monitor` asks for, to print it.
+    const SNAP: u32 = 128;
+    let mut filter = Filter::any(VXLAN_PORT);
+    match monitored {
+        Monitored::No => return Ok(None),
+        Monitored::Others => filter.networks[0] = Network::new([198, 51, 100, 1], 32),
+        Monitored::All => {}
+    }
+    let mut monitor = Monitor {
+        sample: u32::MAX,
+        snap: SNAP,
+        filter,
+        ..Monitor::OFF
+    };
+    for hook in Hook::ALL {
+        for reason in Reason::ALL {
+            monitor.want(hook, *reason);
+        }
+    }
+    Listener::start(pins, monitor).map(Some)
 }

@@ -41,6 +41,19 @@ pub(crate) struct Path {
     pub(crate) counted: Reason,
     /// Whether only established flows are carried, as these are.
     pub(crate) is_established: bool,
+    /// Whether somebody listens, and to what.
+    pub(crate) monitored: Monitored,
+}
+
+/// Whether `underpass monitor` listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Monitored {
+    /// Nobody does.
+    No,
+    /// It does, to other packets.
+    Others,
+    /// It is told of each of these packets.
+    All,
 }
 
 impl Path {
@@ -67,33 +80,41 @@ pub(crate) fn all(world: &mut World) -> Result<Vec<Path>> {
                 for packet in packets.iter().filter(|_| is_established) {
                     world.establish(packet.flow(protocol))?;
                 }
-                let frames = packets
-                    .iter()
-                    .map(|packet| (way.frame)(world, packet, &packet.bytes(protocol)));
+                let established = if is_established { ", established" } else { "" };
+                let path = carried(world, &way, protocol, &packets);
                 paths.push(Path {
-                    hook: way.hook,
-                    way: format!(
-                        "{}, {}{}",
-                        way.name,
-                        protocol.name(),
-                        if is_established { ", established" } else { "" }
-                    ),
-                    frames: frames.collect(),
-                    from: match way.hook {
-                        Hook::FromWorkload => From::Pod,
-                        _ => From::Wire,
-                    },
-                    floor: Some(way.floor),
-                    mode: way.mode,
-                    counted: way.counted,
+                    way: path.way.clone() + established,
                     is_established,
+                    ..path
                 });
             }
         }
     }
     paths.extend(others(world));
+    paths.extend(monitored(world));
     paths.sort_by_key(|path| path.hook);
     Ok(paths)
+}
+
+/// What these packets are, while nobody listens.
+fn carried(world: &World, way: &Way, protocol: Protocol, packets: &[Packet]) -> Path {
+    let frames = packets
+        .iter()
+        .map(|packet| (way.frame)(world, packet, &packet.bytes(protocol)));
+    Path {
+        hook: way.hook,
+        way: format!("{}, {}", way.name, protocol.name()),
+        frames: frames.collect(),
+        from: match way.hook {
+            Hook::FromWorkload => From::Pod,
+            _ => From::Wire,
+        },
+        floor: Some(way.floor),
+        mode: way.mode,
+        counted: way.counted,
+        is_established: false,
+        monitored: Monitored::No,
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -198,6 +219,7 @@ fn others(world: &World) -> Vec<Path> {
         mode: None,
         counted,
         is_established: false,
+        monitored: Monitored::No,
     };
     let way = &ways()[1];
     let carried = packets(world, way, Protocol::Udp);
@@ -240,6 +262,26 @@ fn others(world: &World) -> Vec<Path> {
             )
         },
     ]
+}
+
+/// What is carried while somebody listens.
+fn monitored(world: &World) -> Vec<Path> {
+    let listening = [
+        (Monitored::Others, "monitor of others"),
+        (Monitored::All, "monitored"),
+    ];
+    let paths = ways().into_iter().flat_map(|way| {
+        listening.map(|(monitored, words)| {
+            let packets = packets(world, &way, Protocol::Udp);
+            let path = carried(world, &way, Protocol::Udp, &packets);
+            Path {
+                way: format!("{}, {words}", path.way),
+                monitored,
+                ..path
+            }
+        })
+    });
+    paths.collect()
 }
 
 /// A packet between pods.

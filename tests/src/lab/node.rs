@@ -11,7 +11,7 @@ use ipnet::Ipv4Net;
 use super::{NodeSpec, Pod, host};
 use crate::batch::IpBatch;
 use crate::sandbox::Directories;
-use crate::{Background, Build, Confinement, Mac, NetNs, NsCommand, agent, eventually};
+use crate::{Background, Build, Confinement, Mac, NetNs, NsCommand, Terminal, agent, eventually};
 
 /// A node: a namespace that forwards between its `eth0` and its pods.
 #[derive(Debug)]
@@ -181,6 +181,17 @@ impl Node {
     /// [`Node::start`] does.
     pub fn start_underpass(&self, name: &str, arguments: &[&str]) -> Result<Background> {
         self.start(name, agent::command(self, Build::Tested, arguments)?)
+    }
+
+    /// Starts `underpass` on a terminal with so many lines and columns, with the configuration of the
+    /// node's agent.
+    pub fn underpass_on_terminal(
+        &self,
+        arguments: &[&str],
+        lines: u16,
+        columns: u16,
+    ) -> Result<Terminal> {
+        Terminal::start(agent::in_session(self, arguments)?, lines, columns)
     }
 
     /// As [`Node::underpass`], within what a container allows.

@@ -88,7 +88,7 @@ pub use traffic::{
     UdpOptions, UdpThroughput, datagrams_arrive_intact, flood, iperf_server, ping,
     tcp_arrives_intact, tcp_throughput, tcp_throughput_to, transactions, udp_throughput,
 };
-pub use wait::{eventually, patient};
+pub use wait::{eventually, patient, uninterrupted};
 pub use watch::{HookSide, Seen, Watch};
 pub use wire::PacketSocket;
 

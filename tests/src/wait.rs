@@ -1,6 +1,7 @@
 //! Waiting for what is going to be.
 
 use std::env;
+use std::io::{self, ErrorKind};
 use std::sync::LazyLock;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -26,6 +27,20 @@ pub fn patient(usual: Duration) -> Duration {
     usual * *FACTOR
 }
 
+/// Calls again what a signal has interrupted, for sockets with a timeout, which `SA_RESTART` does not
+/// help (signal(7)).
+///
+/// No test handles a signal, but a child's end interrupts some thread all the same if the one that
+/// started it blocks all signals at that moment, as it does to start another.
+pub fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            outcome => return outcome,
+        }
+    }
+}
+
 /// Waits until a condition holds; `what` it is stands in the error.
 pub fn eventually(what: &str, condition: impl FnMut() -> Result<bool>) -> Result<()> {
     within(PATIENCE, what, condition)
@@ -46,4 +61,24 @@ pub(crate) fn within(
         sleep(POLL);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_interrupted_is_called_again_and_no_other_error_is() -> io::Result<()> {
+        let mut outcomes = [
+            Err(ErrorKind::Interrupted),
+            Ok(1),
+            Err(ErrorKind::WouldBlock),
+        ]
+        .into_iter();
+        let mut call = || outcomes.next().map_or(Ok(0), |outcome| Ok(outcome?));
+        assert_eq!(uninterrupted(&mut call)?, 1);
+        let error = uninterrupted(&mut call).expect_err("it is not for this function to judge");
+        assert_eq!(error.kind(), ErrorKind::WouldBlock);
+        Ok(())
+    }
 }

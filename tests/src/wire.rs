@@ -1,10 +1,10 @@
 //! Raw frames on an interface.
 
+use std::io::ErrorKind;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use nix::errno::Errno;
 use nix::ifaddrs::getifaddrs;
 use nix::libc;
 use nix::sys::socket::{
@@ -13,7 +13,7 @@ use nix::sys::socket::{
 };
 use nix::sys::time::{TimeVal, TimeValLike as _};
 
-use crate::NetNs;
+use crate::{NetNs, uninterrupted};
 
 /// What a socket may hold before it is read, in bytes.
 const BUFFER: usize = 16 << 20;
@@ -126,9 +126,10 @@ impl PacketSocket {
             return Ok(None);
         }
         setsockopt(&self.fd, sockopt::ReceiveTimeout, &left).context("set a receive timeout")?;
-        match recvfrom::<LinkAddr>(self.fd.as_raw_fd(), buffer) {
+        let fd = self.fd.as_raw_fd();
+        match uninterrupted(|| Ok(recvfrom::<LinkAddr>(fd, buffer)?)) {
             Ok((length, sender)) => Ok(Some((length, sender.context("a frame from nowhere")?))),
-            Err(Errno::EAGAIN) => Ok(None),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
             Err(error) => Err(error).context("receive a frame"),
         }
     }

@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, ensure};
 use dataplane_tests::{
     Agent, Counters, Lab, Mode, Node, PingOptions, cluster_yaml, eventually,
     http::{self, AGENT, get},
-    patient, ping, require_root,
+    patient, ping, require_root, uninterrupted,
 };
 use dataplane_user::{dataplane::Pins, telemetry::STUCK};
 use nix::{sys::stat::Mode as Permissions, unistd::mkfifo};
@@ -485,7 +485,7 @@ impl Systemd {
     fn next(&self, time: Duration) -> Result<Option<String>> {
         let mut buffer = [0; 4096];
         self.socket.set_read_timeout(Some(time))?;
-        match self.socket.recv(&mut buffer) {
+        match uninterrupted(|| self.socket.recv(&mut buffer)) {
             Ok(length) => {
                 let message = String::from_utf8(buffer[..length].to_vec())?;
                 self.heard.borrow_mut().push_str(&message);

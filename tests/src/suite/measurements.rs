@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     Carriage, NetNs, PingOptions, Sink, TcpOptions, UdpOptions, busy_during, patient, ping,
-    statistics, tcp_throughput, transactions, two_processors, udp_throughput,
+    statistics, tcp_throughput, transactions, two_processors, udp_throughput, uninterrupted,
     web::{self, Load},
 };
 use anyhow::{Context as _, Result, ensure};
@@ -214,9 +214,9 @@ fn one_flood(plan: &Plan, ends: &Ends<'_>, sink: impl FnOnce() -> Result<Sink>) 
     for _ in 0..GREETINGS {
         let mut byte = [0];
         near.send(&byte)?;
-        let (_, from) = far.recv_from(&mut byte).context("no greeting")?;
+        let (_, from) = uninterrupted(|| far.recv_from(&mut byte)).context("no greeting")?;
         far.send_to(&byte, from)?;
-        near.recv(&mut byte).context("no greeting in return")?;
+        uninterrupted(|| near.recv(&mut byte)).context("no greeting in return")?;
     }
     let processor = two_processors().map(|(client, _)| client);
     Ok(sink()?.flooded(&near, &[], plan.flood, processor)? / 1e6)

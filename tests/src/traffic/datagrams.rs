@@ -5,16 +5,15 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd as _;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use nix::cmsg_space;
-use nix::errno::Errno;
 use nix::sys::socket::{
     ControlMessageOwned, MsgFlags, SockaddrIn, recvmsg, setsockopt,
     sockopt::{UdpGroSegment, UdpGsoSegment},
 };
 
 use super::pattern;
-use crate::{NetNs, patient};
+use crate::{NetNs, patient, uninterrupted};
 
 /// How long to wait for a datagram.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -148,16 +147,14 @@ impl Receiver {
     fn receive(&self, buffer: &mut [u8]) -> Result<(usize, Option<usize>)> {
         let mut space = cmsg_space!(i32);
         let mut slices = [IoSliceMut::new(buffer)];
+        uninterrupted(|| self.0.peek(&mut [0])).context("no more arrive")?;
         let message = recvmsg::<SockaddrIn>(
             self.0.as_raw_fd(),
             &mut slices,
             Some(&mut space),
             MsgFlags::empty(),
-        );
-        let message = match message {
-            Err(Errno::EAGAIN) => bail!("no more arrive"),
-            message => message.context("receive")?,
-        };
+        )
+        .context("receive")?;
         let segment = message.cmsgs()?.find_map(|message| match message {
             ControlMessageOwned::UdpGroSegments(length) => usize::try_from(length).ok(),
             _ => None,

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
 
-use crate::{NetNs, eventually, patient};
+use crate::{NetNs, eventually, patient, uninterrupted};
 
 /// Datagrams sent in a second.
 const RATE: u32 = 10_000;
@@ -223,13 +223,12 @@ fn next(
     over: &AtomicBool,
 ) -> Result<Option<(u32, SocketAddr)>> {
     while !over.load(Ordering::Relaxed) {
-        match socket.recv_from(payload) {
+        match uninterrupted(|| socket.recv_from(payload)) {
             Ok((_, from)) => {
                 let [a, b, c, d, ..] = *payload;
                 return Ok(Some((u32::from_be_bytes([a, b, c, d]), from)));
             }
-            Err(error)
-                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(error) => return Err(error).context("an ICMP error, or worse"),
         }
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
-use crate::{NetNs, eventually, patient};
+use crate::{NetNs, eventually, patient, uninterrupted};
 
 /// The time between two datagrams.
 const INTERVAL: Duration = Duration::from_millis(5);
@@ -127,7 +127,7 @@ fn receive(socket: &UdpSocket, arrived: &AtomicU64, receiving: &AtomicBool) -> H
     let mut numbers = HashSet::new();
     let mut number = [0; size_of::<u64>()];
     loop {
-        match socket.recv(&mut number) {
+        match uninterrupted(|| socket.recv(&mut number)) {
             Ok(_) => {
                 numbers.insert(u64::from_be_bytes(number));
                 arrived.fetch_add(1, Ordering::Relaxed);

@@ -11,7 +11,7 @@ use nix::sys::socket::{
     socket, sockopt,
 };
 
-use crate::{NetNs, patient};
+use crate::{NetNs, patient, uninterrupted};
 
 /// How long a message may take, and a connection.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
@@ -75,7 +75,9 @@ impl Socket {
             Self::Tcp(stream) => stream
                 .read_exact(&mut read)
                 .and_then(|()| stream.peer_addr()),
-            Self::Udp(socket) => socket.recv_from(&mut read).map(|(_, from)| from),
+            Self::Udp(socket) => {
+                uninterrupted(|| socket.recv_from(&mut read)).map(|(_, from)| from)
+            }
         };
         let number = |message: &[u8; LENGTH]| message[..18].to_vec();
         let from = match outcome {

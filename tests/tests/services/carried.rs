@@ -13,7 +13,7 @@ use dataplane_common::{
 use dataplane_tests::{
     Counters, Mode, Node, Pod,
     netfilter::{KubeProxy, Sightings},
-    patient, require_root,
+    patient, require_root, uninterrupted,
     web::{self, Load},
 };
 
@@ -114,7 +114,8 @@ fn echo(client: &Pod, to: SocketAddrV4, server: &Pod) -> Result<()> {
     let answering = thread::spawn(move || -> Result<()> {
         let mut datagram = [0; 4];
         for _ in 0..LOAD.requests {
-            let (_, from) = server.recv_from(&mut datagram).context("hear a question")?;
+            let heard = uninterrupted(|| server.recv_from(&mut datagram));
+            let (_, from) = heard.context("hear a question")?;
             server.send_to(&datagram, from)?;
         }
         Ok(())
@@ -122,7 +123,7 @@ fn echo(client: &Pod, to: SocketAddrV4, server: &Pod) -> Result<()> {
     for question in 0..LOAD.requests {
         client.send(&question.to_be_bytes())?;
         let mut answer = [0; 4];
-        client.recv(&mut answer).context("hear an answer")?;
+        uninterrupted(|| client.recv(&mut answer)).context("hear an answer")?;
         assert_eq!(u32::from_be_bytes(answer), question);
     }
     let answered = answering.join();

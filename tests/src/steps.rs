@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::{Agent, Build, Node, eventually};
+use crate::{Agent, Build, Node, wait::within};
 
 /// The system calls among which the steps are; not every machine has each.
 const CALLS: &str = "?bpf,?rename,?renameat,?renameat2,?mkdir,?mkdirat,?rmdir,?unlink,?unlinkat";
@@ -24,8 +24,9 @@ const CHANGES: &[&str] = &[
     "BPF_LINK_UPDATE",
 ];
 
-/// How long an agent that is to be killed may take to get there.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a traced agent may take: it reads tens of thousands of map entries as it starts, and strace
+/// stops it twice for each.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A system call of an agent that changes what stays without it: pins, links, maps.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,7 +71,9 @@ impl fmt::Display for Step {
 pub fn steps(node: &Node, build: Build) -> Result<Vec<Step>> {
     let trace = node.dir().join("trace");
     let mut agent = Agent::traced(node, build, &strace(&trace, &[]))?;
-    agent.wait_in_sync()?;
+    within(PATIENCE, "the traced agent is in sync", || {
+        agent.is_in_sync()
+    })?;
     kill_tracees(&mut agent)?;
     let text = fs::read_to_string(&trace).with_context(|| format!("read {}", trace.display()))?;
     let steps = changes(&text);
@@ -86,7 +89,7 @@ pub fn killed_at(node: &Node, build: Build, step: &Step) -> Result<bool> {
     let strace = strace(&node.dir().join("trace"), &["-e", &inject]);
     let mut agent = Agent::traced(node, build, &strace)?;
     let mut in_sync = false;
-    eventually("the agent is killed or in sync", || {
+    within(PATIENCE, "the agent is killed or in sync", || {
         in_sync = agent.is_in_sync()?;
         Ok(in_sync || agent.process().exit_status()?.is_some())
     })?;
@@ -98,8 +101,10 @@ pub fn killed_at(node: &Node, build: Build, step: &Step) -> Result<bool> {
 
 fn strace(trace: &Path, more: &[&str]) -> Vec<String> {
     let filter = format!("trace={CALLS}");
-    ["-f", "-qq", "-s", "200", "-e", "signal=none", "-e", &filter]
+    let options = ["-f", "--seccomp-bpf", "-qq", "-s", "200"];
+    options
         .iter()
+        .chain(&["-e", "signal=none", "-e", &filter])
         .chain(more)
         .map(|word| (*word).to_owned())
         .chain(["-o".to_owned(), trace.display().to_string()])

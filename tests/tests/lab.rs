@@ -8,7 +8,7 @@ use std::{env, fs, thread};
 use anyhow::{Context as _, Result};
 use dataplane_tests::{
     Flow, Ip, Lab, Mac, NetNs, NodeSpec, PacketSocket, PingOptions, Pinging, Pod, TcpOptions,
-    UdpOptions, calico, frames, ping, require_root, tcp_throughput, udp_throughput,
+    UdpOptions, calico, eventually, frames, ping, require_root, tcp_throughput, udp_throughput,
 };
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -212,12 +212,11 @@ fn pods_are_wired_as_calico_wires_them() -> Result<()> {
 
     let pod = node.pod("p1");
     assert_eq!(pod.address(), Ipv4Addr::new(10, 244, 0, 3));
-    let link = first(node.ns(), &format!("ip -j link show {}", pod.host_ifname()))?;
-    assert_eq!(link["address"], "ee:ee:ee:ee:ee:ee");
-    assert_eq!(
-        (&link["mtu"], &link["operstate"]),
-        (&json!(1450), &json!("UP"))
-    );
+    let link = || first(node.ns(), &format!("ip -j link show {}", pod.host_ifname()));
+    assert_eq!(link()?["address"], "ee:ee:ee:ee:ee:ee");
+    assert_eq!(link()?["mtu"], 1450);
+    // It is told by work that is queued (`linkwatch_event`).
+    eventually("it is up", || Ok(link()?["operstate"] == "UP"))?;
     let route = first(node.ns(), &format!("ip -j route show {}", pod.address()))?;
     assert_eq!(
         (&route["dev"], &route["scope"]),
@@ -359,6 +358,7 @@ fn ping_tells_loss_from_errors() -> Result<()> {
     );
     let fragmented = PingOptions {
         dont_fragment: false,
+        timeout: PingOptions::default().timeout,
         ..too_big
     };
     assert!(ping(client.ns(), server.address(), &fragmented)?.is_lossless());

@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 use std::{env, fs};
@@ -18,6 +19,9 @@ use nix::unistd::Pid;
 
 /// Tells the process that holds the lab from the one that looks for traces.
 const HOLDER: &str = "LAB_CLEANUP_HOLDER";
+
+/// One lab at a time.
+static ALONE: Mutex<()> = Mutex::new(());
 
 /// What introduces the line in which the holder tells the observer its traces.
 const TRACES: &str = "traces: ";
@@ -58,6 +62,8 @@ fn leaves_nothing(test: &str, end: impl FnOnce(&mut Child) -> Result<()>) -> Res
     if env::var_os(HOLDER).is_some() {
         return hold_a_lab();
     }
+    // The kernel gives the number of a namespace that is gone to the next: another's lab.
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let before = machine()?;
     let mut holder = start_holder(test)?;
     let traces = read_traces(&mut holder)?;

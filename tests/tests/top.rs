@@ -1,5 +1,7 @@
 //! `underpass top` shows rates, on a terminal and off it.
 
+use std::fs;
+
 use anyhow::{Context as _, Result, ensure};
 use dataplane_tests::{
     Lab, Mode, Node, PingOptions, Pinging, Terminal, eventually, ping, require_root,
@@ -211,7 +213,12 @@ fn while_it_is_suspended_the_terminal_is_the_shells() -> Result<()> {
     let _agents = lab.start_agents(Mode::Vxlan)?;
     let mut terminal = dashboard(lab.node("node-0"))?;
     terminal.process().signal(Signal::SIGTSTP)?;
-    eventually("the terminal is given back", || terminal.is_as_before())?;
+    let status = format!("/proc/{}/stat", terminal.process().pid());
+    eventually("it is stopped", || {
+        let status = fs::read_to_string(&status).context(status.clone())?;
+        Ok(status.contains(") T "))
+    })?;
+    assert!(terminal.is_as_before()?, "the terminal is given back");
     terminal.process().signal(Signal::SIGCONT)?;
     eventually("the terminal is taken again", || terminal.is_taken())?;
     terminal.wait_for("1 Traffic")?;

@@ -4,7 +4,7 @@
 //! so that plain `cargo test` passes it over, and says so; here it is included. So is one that takes
 //! a program that has to be installed.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Result, ensure};
 use nix::unistd::geteuid;
@@ -19,7 +19,11 @@ const NEEDS_TWO: &str = "two_machines";
 
 /// Runs the tests that take neither privileges nor a BPF toolchain.
 pub(crate) fn host(filters: &[String]) -> Result<()> {
-    process::run_instead(cargo::host("test")?.arg("--").args(filters))
+    run(filters, || {
+        let mut command = cargo::host("test")?;
+        command.arg("--").args(filters);
+        Ok(command)
+    })
 }
 
 /// Runs all tests, after building what they test.
@@ -40,19 +44,37 @@ pub(crate) fn all(filters: &[String]) -> Result<()> {
         );
         skipped.extend(["--skip", NEEDS_IPIP]);
     }
-    let mut command = cargo::host("test")?;
-    own.built
-        .tell(&mut command)
-        .env(build::OTHER_LAYOUT_BIN, other.built.binary)
-        .env("UNDERPASS_IMAGE", own.archive)
-        .env("UNDERPASS_OTHER_LAYOUT_IMAGE", other.archive)
-        // Whoever has waited so long wants to know of all that fails.
-        .args(["--no-fail-fast", "--", "--include-ignored"])
-        // A lab runs several busy processes: more labs at once starve each other.
-        .arg("--test-threads=2")
-        .args(skipped)
-        .args(filters);
-    process::run_instead(&mut command)
+    run(filters, || {
+        let mut command = cargo::host("test")?;
+        own.built
+            .tell(&mut command)
+            .env(build::OTHER_LAYOUT_BIN, &other.built.binary)
+            .env("UNDERPASS_IMAGE", &own.archive)
+            .env("UNDERPASS_OTHER_LAYOUT_IMAGE", &other.archive)
+            // Whoever has waited so long wants to know of all that fails.
+            .args(["--no-fail-fast", "--", "--include-ignored"])
+            // A lab runs several busy processes: more labs at once starve each other.
+            .arg("--test-threads=2")
+            .args(&skipped)
+            .args(filters);
+        Ok(command)
+    })
+}
+
+/// Runs what `command` gives, in place of this process, unless the filters leave no test of it: to the
+/// test harness that is a success.
+fn run(filters: &[String], command: impl Fn() -> Result<Command>) -> Result<()> {
+    if !filters.is_empty() {
+        let mut listing = command()?;
+        let listed = process::output(listing.arg("--list").stderr(Stdio::inherit()))?;
+        ensure!(
+            listed.lines().any(|line| line.ends_with(": test")),
+            "no test that would be run has {} in its name, and none was run: it is the name of a \
+             test that counts, not of its file",
+            filters.join(" or ")
+        );
+    }
+    process::run_instead(&mut command()?)
 }
 
 /// Whether the kernel has an IPIP device, or a module for one.

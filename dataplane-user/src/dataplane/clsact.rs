@@ -23,7 +23,7 @@ use super::{
     Attachment, Pins,
     attach::{hook_and_index, side},
 };
-use crate::kernel::{Netlink, interface_name};
+use crate::kernel::{NEEDS_NET_ADMIN, Netlink, interface_name};
 
 /// What the record of a filter ends in.
 pub(super) const SUFFIX: &str = "-clsact";
@@ -100,14 +100,11 @@ pub(super) fn detach(record: &Path) -> Result<()> {
             // No such filter, or no qdisc for it (`tc_del_tfilter`).
             Err(error) if matches!(errno(&error), Some(libc::ENOENT | libc::EINVAL)) => {}
             Err(error) => {
-                let what_to_do = match errno(&error) {
-                    Some(libc::EPERM) => "; run as root or with CAP_NET_ADMIN",
-                    _ => "",
-                };
-                return Err(error).with_context(|| {
-                    let name = hook.name();
-                    format!("cannot remove the filter {name} from {interface}{what_to_do}")
-                });
+                let mut what = format!("cannot remove the filter {} from {interface}", hook.name());
+                if errno(&error) == Some(libc::EPERM) {
+                    what = format!("{what}; {NEEDS_NET_ADMIN}");
+                }
+                return Err(error).context(what);
             }
         }
     }

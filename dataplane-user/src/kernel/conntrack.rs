@@ -20,6 +20,7 @@ use netlink_packet_netfilter::{
 use nix::errno::Errno;
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_NETFILTER};
 
+use super::NEEDS_NET_ADMIN;
 use entry::liberal;
 pub use entry::{ConnTuple, ConnectionEntry, Detail, TCP_ESTABLISHED};
 
@@ -157,7 +158,7 @@ impl Conntrack {
 fn verdict(code: i32) -> Result<()> {
     match Errno::from_raw(-code) {
         _ if code == 0 => Ok(()),
-        errno @ Errno::EPERM => Err(anyhow!(errno).context("run as root or with CAP_NET_ADMIN")),
+        errno @ Errno::EPERM => Err(anyhow!(errno).context(NEEDS_NET_ADMIN)),
         // `nfnetlink_rcv_msg` knows no such subsystem.
         errno @ Errno::EINVAL => {
             Err(anyhow!(errno).context("is there a module nf_conntrack_netlink (modprobe, lsmod)?"))

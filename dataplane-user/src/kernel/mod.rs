@@ -65,3 +65,6 @@ pub use self::{
     traffic::{VethTraffic, Volume},
     underlay::Underlay,
 };
+
+/// What to do about `EPERM`, whoever of the network stack says it.
+pub(crate) const NEEDS_NET_ADMIN: &str = "run as root or with CAP_NET_ADMIN";

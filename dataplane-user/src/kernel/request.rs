@@ -13,7 +13,7 @@ use netlink_packet_route::RouteNetlinkMessage;
 use nix::errno::Errno;
 use rtnetlink::sys::SocketAddr;
 
-use super::Netlink;
+use super::{NEEDS_NET_ADMIN, Netlink};
 
 /// How often a list is read again because it changed while it was being read.
 const LIST_ATTEMPTS: u32 = 10;
@@ -157,7 +157,7 @@ fn refusal(errno: Errno, reason: Option<&str>) -> String {
         None => errno.to_string(),
     };
     match errno {
-        Errno::EPERM => format!("{cause}; run as root or with CAP_NET_ADMIN"),
+        Errno::EPERM => format!("{cause}; {NEEDS_NET_ADMIN}"),
         _ => cause,
     }
 }

@@ -211,8 +211,14 @@ impl Node {
             let output = self.underpass(&["endpoints", "list"])?;
             let text = String::from_utf8_lossy(&output.stdout);
             Ok(self.pods.iter().all(|pod| {
-                text.lines()
-                    .any(|line| line.contains(pod.host_ifname()) && !line.contains("unresolved"))
+                // By its address as well: an interface can be its predecessor's row until the agent
+                // has noticed.
+                let address = pod.address().to_string();
+                text.lines().any(|line| {
+                    line.split_whitespace().next() == Some(&*address)
+                        && line.contains(pod.host_ifname())
+                        && !line.contains("unresolved")
+                })
             }))
         })
     }

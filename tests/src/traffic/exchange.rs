@@ -1,6 +1,7 @@
 //! Numbered datagrams, many a second, there and back, of which each is accounted for.
 
 use std::io::ErrorKind;
+use std::mem::replace;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::panic::resume_unwind;
 use std::sync::Arc;
@@ -111,9 +112,13 @@ impl Exchange {
         self.stop.store(true, Ordering::Relaxed);
         let sent = join(self.sending).context("send datagrams");
         let number = sent.as_ref().map_or(0, Vec::len);
-        let deadline = Instant::now() + patient(LAST);
-        while self.returned.load(Ordering::Relaxed) < number && Instant::now() < deadline {
+        let (mut returned, mut since) = (0, Instant::now());
+        while returned < number && since.elapsed() < patient(LAST) {
             sleep(LOOK);
+            let before = replace(&mut returned, self.returned.load(Ordering::Relaxed));
+            if returned > before {
+                since = Instant::now();
+            }
         }
         self.over.store(true, Ordering::Relaxed);
         // The other end first: when it gives up, the sender learns only that nobody is there.

@@ -122,7 +122,7 @@ fn send(socket: &UdpSocket, to: SocketAddr, sending: &AtomicBool) -> u64 {
     number
 }
 
-/// Receives until it is told to stop, and returns the numbers.
+/// Receives until it is told to stop and nothing more is there, and returns the numbers.
 fn receive(socket: &UdpSocket, arrived: &AtomicU64, receiving: &AtomicBool) -> HashSet<u64> {
     let mut numbers = HashSet::new();
     let mut number = [0; size_of::<u64>()];
@@ -132,11 +132,12 @@ fn receive(socket: &UdpSocket, arrived: &AtomicU64, receiving: &AtomicBool) -> H
                 numbers.insert(u64::from_be_bytes(number));
                 arrived.fetch_add(1, Ordering::Relaxed);
             }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                if !receiving.load(Ordering::Relaxed) {
+                    return numbers;
+                }
+            }
             Err(error) => panic!("receive numbered datagrams: {error}"),
-        }
-        if !receiving.load(Ordering::Relaxed) {
-            return numbers;
         }
     }
 }

@@ -65,6 +65,9 @@ pub struct PingReport {
     pub errors: Vec<String>,
 }
 
+/// How long requests may be under way when a ping is stopped.
+const UNDER_WAY: Duration = Duration::from_millis(100);
+
 /// Round trip times in microseconds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RoundTrip {
@@ -106,7 +109,10 @@ pub fn ping(ns: &NetNs, destination: Ipv4Addr, options: &PingOptions) -> Result<
 
 /// A ping that goes on while something else happens.
 #[derive(Debug)]
-pub struct Pinging(Background);
+pub struct Pinging {
+    ping: Background,
+    interval: Duration,
+}
 
 impl Pinging {
     /// Starts pinging `destination` from `ns` and waits for the first reply. The options' `count`
@@ -114,19 +120,23 @@ impl Pinging {
     pub fn start(ns: &NetNs, destination: Ipv4Addr, options: &PingOptions) -> Result<Self> {
         let mut ping = Background::start_unnamed(command(ns, destination, options))?;
         ping.wait_for_line("bytes from", Duration::from_secs(10))?;
-        Ok(Self(ping))
+        let interval = options.interval;
+        Ok(Self { ping, interval })
     }
 
-    /// Stops pinging. A request that was under way at that moment does not count.
+    /// Stops pinging. Requests that were under way at that moment do not count.
     pub fn stop(mut self) -> Result<PingReport> {
-        self.0.signal(Signal::SIGINT)?;
-        self.0.wait(Duration::from_secs(2))?;
-        let (mut report, last_sequence) = report(&self.0)?;
-        let lost_the_last = last_sequence.is_some_and(|last| {
+        self.ping.signal(Signal::SIGINT)?;
+        self.ping.wait(Duration::from_secs(2))?;
+        let (mut report, last_sequence) = report(&self.ping)?;
+        let at_once = patient(UNDER_WAY).div_duration_f64(self.interval).max(1.0);
+        let behind_the_last = last_sequence.map_or(0, |last| {
             // Sequence numbers begin at 1 and wrap.
-            report.lost() > 0 && u32::from(last) == (report.sent - 1) & 0xffff
+            report.sent.wrapping_sub(u32::from(last)) & 0xffff
         });
-        report.sent -= u32::from(lost_the_last);
+        if behind_the_last <= report.lost() && f64::from(behind_the_last) <= at_once {
+            report.sent -= behind_the_last;
+        }
         Ok(report)
     }
 }

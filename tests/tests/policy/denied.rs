@@ -129,8 +129,9 @@ fn udp_that_was_allowed(scene: &mut Scene, node: usize, client: &Pod, server: &P
     scene.until_carried(|| talk.rounds(10))?;
     scene.felix(node).apply(server, &policy(false))?;
     scene.forget_connections(server.address())?;
+    let dropped = scene.dropped()?;
     eventually("UDP that was allowed is denied", || {
-        Ok(talk.try_there(1)? == 0)
+        Ok(talk.try_there(1)? == 0 && scene.dropped()? > dropped)
     })?;
     let packets = attempts(client, server, (CLIENT_PORT, PORT));
     assert_eq!(delivered(client, server, &packets)?, 0, "UDP");

@@ -122,10 +122,10 @@ fn taken_out_of_a_set(scene: &mut Scene, node: usize) -> Result<()> {
     scene
         .felix(node)
         .withdraw(CLIENTS, client.address().into())?;
-    eventually(
-        "its datagrams do not arrive",
-        || Ok(talk.try_there(1)? == 0),
-    )?;
+    let dropped = scene.dropped()?;
+    eventually("its datagrams do not arrive", || {
+        Ok(talk.try_there(1)? == 0 && scene.dropped()? > dropped)
+    })?;
     assert_eq!(talk.try_there(5)?, 0);
     let before = scene.dropped()?;
     talk = Talk::udp(&client, &server, (0, PORT))?;

@@ -13,7 +13,7 @@ use crate::{Background, Confinement, Node, NsCommand};
 const IN_SYNC: &str = "in sync";
 
 /// How long it may take to get there.
-const SYNC_TIMEOUT: Duration = Duration::from_secs(10);
+const SYNC_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// One of the builds of `underpass` that a node may run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

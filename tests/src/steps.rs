@@ -101,7 +101,7 @@ pub fn killed_at(node: &Node, build: Build, step: &Step) -> Result<bool> {
 
 fn strace(trace: &Path, more: &[&str]) -> Vec<String> {
     let filter = format!("trace={CALLS}");
-    let options = ["-f", "--seccomp-bpf", "-qq", "-s", "200"];
+    let options = ["-f", "-qq", "-s", "200"];
     options
         .iter()
         .chain(&["-e", "signal=none", "-e", &filter])

@@ -5,10 +5,13 @@ use std::{
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
-use dataplane_tests::{Agent, Lab, Mode, Node, NsCommand, cluster_yaml, eventually, require_root};
+use dataplane_tests::{
+    Agent, Lab, Mode, Node, NsCommand, cluster_yaml, eventually, patient, require_root,
+};
 use dataplane_user::inspect::schema;
 use serde_json::Value;
 
@@ -249,13 +252,15 @@ fn a_tool_that_hangs_is_cut_off() -> Result<()> {
         fs::set_permissions(&tool, fs::Permissions::from_mode(0o755))?;
     }
     let path = archive(node).display().to_string();
-    let arguments = ["--output", &path, "--timeout", "500ms"];
+    let timeout = patient(Duration::from_millis(500));
+    let milliseconds = format!("{}ms", timeout.as_millis());
+    let arguments = ["--output", &path, "--timeout", &milliseconds];
     with_tools(node, tools.path(), &arguments)?.run()?;
     let unpacked = Unpacked::new(&archive(node))?;
     let error = unpacked.error("commands/nft.txt").context("it hangs")?;
     assert_eq!(
         error,
-        "`nft list ruleset` took longer than 500ms and was killed"
+        format!("`nft list ruleset` took longer than {timeout:?} and was killed")
     );
     let process = format!("/proc/{}", fs::read_to_string(&pid)?.trim());
     eventually("the tool is gone", || Ok(!Path::new(&process).exists()))?;

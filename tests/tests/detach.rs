@@ -207,7 +207,10 @@ fn kernel_objects(node: &Node) -> Result<(BTreeSet<u32>, BTreeSet<u32>)> {
     for program in loaded_programs() {
         // One that is gone by now is none of a node whose agent is.
         let Ok(program) = program else { continue };
-        let uses = program.map_ids()?.unwrap_or_default();
+        let Ok(uses) = program.map_ids() else {
+            continue;
+        };
+        let uses = uses.unwrap_or_default();
         if uses.iter().any(|map| maps.contains(map)) {
             programs.insert(program.id());
         }

@@ -9,12 +9,12 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use aya::programs::{SchedClassifier, loaded_programs};
+use aya::programs::SchedClassifier;
 use aya_obj::generated::{BPF_F_RDONLY_PROG, bpf_map_type};
 use dataplane_common::abi::{Hook, maps};
 
 use super::{
-    Pins,
+    LoadedPrograms, Pins,
     attach::{self, hook_and_index, side},
     bpf_object, clsact,
     pinned::{Link, Pinned, Shape, look},
@@ -271,11 +271,6 @@ fn xdp_program(link: &Link) -> Result<Option<String>> {
     if link.ifindex == 0 {
         return Ok(None);
     }
-    for program in loaded_programs() {
-        let program = program.context("cannot list the BPF programs")?;
-        if program.id() == link.program {
-            return Ok(program.name_as_str().map(str::to_owned));
-        }
-    }
-    Ok(None)
+    let programs = LoadedPrograms::read()?;
+    Ok(programs.name(link.program).map(str::to_owned))
 }

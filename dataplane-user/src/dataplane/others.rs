@@ -56,28 +56,30 @@ impl LoadedPrograms {
         Ok(Self(programs))
     }
 
+    /// The name of the program of this number; none if there was no such program.
+    pub(super) fn name(&self, program: u32) -> Option<&str> {
+        self.0.get(&program).map(String::as_str)
+    }
+
     /// The programs on `link`, by their numbers, and their names.
     pub async fn on(&self, netlink: &Netlink, link: &Link) -> Result<Vec<(Side, u32, String)>> {
-        let name = |program: u32| self.0.get(&program).cloned();
-        let unnamed = || "?".to_owned();
+        let or_unknown = |program: u32| self.name(program).unwrap_or("?").to_owned();
         let mut programs = Vec::new();
         if let Some(program) = link.xdp {
-            programs.push((Side::Xdp, program, name(program).unwrap_or_else(unnamed)));
+            programs.push((Side::Xdp, program, or_unknown(program)));
         }
         for (side, tcx) in [
             (Side::Ingress, TcAttachType::Ingress),
             (Side::Egress, TcAttachType::Egress),
         ] {
-            programs.extend(by_tcx(&link.name, tcx)?.into_iter().map(|program| {
-                let name = name(program).unwrap_or_else(unnamed);
-                (side, program, name)
-            }));
+            let by_tcx = by_tcx(&link.name, tcx)?.into_iter();
+            programs.extend(by_tcx.map(|program| (side, program, or_unknown(program))));
             let filters = netlink.bpf_filters(link.index, side == Side::Ingress);
             programs.extend(filters.await?.into_iter().map(|filter| {
                 let program = filter.program.unwrap_or_default();
                 // The kernel knows a program's name, of the filter what its owner called it.
-                let name = name(program).filter(|name| !name.is_empty());
-                (side, program, name.unwrap_or(filter.name))
+                let name = self.name(program).filter(|name| !name.is_empty());
+                (side, program, name.map_or(filter.name, str::to_owned))
             }));
         }
         Ok(programs)

@@ -46,7 +46,8 @@ impl Dialogue {
         let before = Counters::read(node)?;
         let mut talk = Self::start(client.ns(), server.ns(), server.address())?;
         eventually("the connection is accelerated", || {
-            talk.exchange(1 << 10)?;
+            // More than so many packets at once: flows can be forgotten between two looks.
+            talk.exchange(1 << 20)?;
             let rise = Counters::read(node)?.since(&before);
             Ok(rise.get("from_workload", "delivered-local").packets > 100)
         })?;

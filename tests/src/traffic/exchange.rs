@@ -33,6 +33,9 @@ const LOOK: Duration = Duration::from_millis(20);
 /// How long the last datagrams may take.
 const LAST: Duration = Duration::from_secs(1);
 
+/// Most that the sender sends before they come back: they all fit into the receivers' room.
+const UNDER_WAY: usize = 100_000;
+
 /// Bytes of payload: the number, and what makes a packet of usual size.
 const LENGTH: usize = 100;
 
@@ -80,7 +83,8 @@ impl Exchange {
         let exchange = Self {
             sending: {
                 let (client, stop) = (client.try_clone()?, Arc::clone(&stop));
-                thread::spawn(move || send(&client, begun, &stop))
+                let returned = Arc::clone(&returned);
+                thread::spawn(move || send(&client, begun, &stop, &returned))
             },
             answering: {
                 let over = Arc::clone(&over);
@@ -163,8 +167,14 @@ fn join<T>(thread: JoinHandle<T>) -> T {
     thread.join().unwrap_or_else(|panic| resume_unwind(panic))
 }
 
-/// Sends until it is to stop; returns when each was sent.
-fn send(socket: &UdpSocket, begun: Instant, stop: &AtomicBool) -> Result<Vec<Duration>> {
+/// Sends until it is to stop; returns when each was sent. It waits for an end that does not keep up, of
+/// which the kernel would drop what it has not read.
+fn send(
+    socket: &UdpSocket,
+    begun: Instant,
+    stop: &AtomicBool,
+    returned: &AtomicUsize,
+) -> Result<Vec<Duration>> {
     let mut sent = Vec::new();
     let mut due = 0.0;
     let mut last = begun;
@@ -172,7 +182,8 @@ fn send(socket: &UdpSocket, begun: Instant, stop: &AtomicBool) -> Result<Vec<Dur
         let now = Instant::now();
         due = (due + (now - last).as_secs_f64() * f64::from(RATE)).min(f64::from(BURST));
         last = now;
-        while due >= 1.0 {
+        let is_ahead = sent.len() - returned.load(Ordering::Relaxed) > UNDER_WAY;
+        while due >= 1.0 && !is_ahead {
             due -= 1.0;
             let mut payload = [0; LENGTH];
             let number = u32::try_from(sent.len())?;

@@ -19,7 +19,11 @@ use dataplane_tests::{
 use dataplane_user::inspect::schema;
 use serde_json::Value;
 
-use crate::{cases::Case, form::Form, varying::settled};
+use crate::{
+    cases::Case,
+    form::Form,
+    varying::{regex, settled},
+};
 
 /// The node, its agent and the connection.
 pub struct Scene {
@@ -204,11 +208,12 @@ impl Scene {
     /// With placeholders for directories and ports, and for what varies.
     fn without_places(&self, printed: &str, form: Form, [client, server]: &[String; 2]) -> String {
         let node = self.node();
-        settled(printed, form)
+        let settled = settled(printed, form)
             .replace(&node.dir().display().to_string(), "<dir>")
-            .replace(&node.pins().display().to_string(), "<pins>")
-            .replace(client, "<client>")
-            .replace(server, "<server>")
+            .replace(&node.pins().display().to_string(), "<pins>");
+        let port = |number: &str| regex(&format!(r"\b{number}\b"));
+        let settled = port(client).replace_all(&settled, "<client>");
+        port(server).replace_all(&settled, "<server>").into_owned()
     }
 }
 

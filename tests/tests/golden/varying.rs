@@ -98,6 +98,6 @@ fn tables(text: &str) -> String {
     settled
 }
 
-fn regex(pattern: &str) -> Regex {
+pub fn regex(pattern: &str) -> Regex {
     Regex::new(pattern).unwrap_or_else(|error| panic!("{pattern}: {error}"))
 }

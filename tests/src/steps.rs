@@ -101,10 +101,8 @@ pub fn killed_at(node: &Node, build: Build, step: &Step) -> Result<bool> {
 
 fn strace(trace: &Path, more: &[&str]) -> Vec<String> {
     let filter = format!("trace={CALLS}");
-    let options = ["-f", "-qq", "-s", "200"];
-    options
+    ["-f", "-qq", "-s", "200", "-e", "signal=none", "-e", &filter]
         .iter()
-        .chain(&["-e", "signal=none", "-e", &filter])
         .chain(more)
         .map(|word| (*word).to_owned())
         .chain(["-o".to_owned(), trace.display().to_string()])

@@ -182,8 +182,8 @@ fn send(
         let now = Instant::now();
         due = (due + (now - last).as_secs_f64() * f64::from(RATE)).min(f64::from(BURST));
         last = now;
-        let is_ahead = sent.len() - returned.load(Ordering::Relaxed) > UNDER_WAY;
-        while due >= 1.0 && !is_ahead {
+        let under_way = sent.len().saturating_sub(returned.load(Ordering::Relaxed));
+        while due >= 1.0 && under_way < UNDER_WAY {
             due -= 1.0;
             let mut payload = [0; LENGTH];
             let number = u32::try_from(sent.len())?;

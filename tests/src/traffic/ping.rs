@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 
-use crate::{Background, NetNs, NsCommand, patient};
+use crate::{Background, NetNs, NsCommand, patient, wait::within};
 
 /// What to ask of ping.
 #[derive(Clone, Debug)]
@@ -124,18 +124,23 @@ impl Pinging {
         Ok(Self { ping, interval })
     }
 
-    /// Stops pinging. Requests that were under way at that moment do not count.
+    /// Stops pinging. Requests that were under way at that moment do not count, if others were answered
+    /// just before.
     pub fn stop(mut self) -> Result<PingReport> {
+        let replies = || -> Result<usize> { Ok(self.ping.log()?.matches("bytes from").count()) };
+        let before = replies()?;
+        let more = || Ok(replies()? > before);
+        let is_answered = within(UNDER_WAY + self.interval, "replies come", more).is_ok();
         self.ping.signal(Signal::SIGINT)?;
         self.ping.wait(Duration::from_secs(2))?;
         let (mut report, last_sequence) = report(&self.ping)?;
         let at_once = patient(UNDER_WAY).div_duration_f64(self.interval).max(1.0);
-        let behind_the_last = last_sequence.map_or(0, |last| {
+        let under_way = last_sequence.map_or(0, |last| {
             // Sequence numbers begin at 1 and wrap.
             report.sent.wrapping_sub(u32::from(last)) & 0xffff
         });
-        if behind_the_last <= report.lost() && f64::from(behind_the_last) <= at_once {
-            report.sent -= behind_the_last;
+        if is_answered && under_way <= report.lost() && f64::from(under_way) <= at_once {
+            report.sent -= under_way;
         }
         Ok(report)
     }

@@ -10,6 +10,7 @@ use aya::programs::tc::{SchedClassifierLink, TcAttachOptions};
 use aya::programs::{SchedClassifier, TcAttachType, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use dataplane_common::abi::Addr;
+use dataplane_user::dataplane::verify;
 use nix::net::if_::if_nametoindex;
 
 use crate::frames::{self, GATEWAY};
@@ -189,7 +190,7 @@ impl FloorObject {
         let program = program.with_context(|| format!("the floor has no program {name}"))?;
         let program: &mut SchedClassifier = program.try_into()?;
         if program.fd().is_err() {
-            program.load().with_context(|| format!("load {name}"))?;
+            verify(|| program.load()).with_context(|| format!("load {name}"))?;
         }
         Ok(program)
     }
@@ -200,7 +201,7 @@ impl FloorObject {
         let program = program.with_context(|| format!("the floor has no program {name}"))?;
         let program: &mut Xdp = program.try_into()?;
         if program.fd().is_err() {
-            program.load().with_context(|| format!("load {name}"))?;
+            verify(|| program.load()).with_context(|| format!("load {name}"))?;
         }
         Ok(program)
     }

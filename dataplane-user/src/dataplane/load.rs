@@ -1,11 +1,11 @@
 //! Loading the programs, with their maps created or taken over from their pins.
 
-use std::time::Duration;
+use std::{io::ErrorKind, time::Duration};
 
 use anyhow::{Context, Result};
 use aya::{
     Ebpf, EbpfLoader,
-    programs::{SchedClassifier, Xdp},
+    programs::{ProgramError, SchedClassifier, Xdp},
 };
 use aya_log::EbpfLogger;
 use dataplane_common::abi::{Hook, globals, maps};
@@ -77,12 +77,36 @@ fn log_level() -> u8 {
     }
 }
 
+/// Has `load` load a program, and again if a signal has interrupted the verifier: a process that was
+/// stopped for a moment, say (`do_check`: `EAGAIN`). libbpf does the same.
+///
+/// # Errors
+///
+/// What `load` ends with, an interruption only if there was one every time.
+pub fn verify(mut load: impl FnMut() -> Result<(), ProgramError>) -> Result<(), ProgramError> {
+    const ATTEMPTS: usize = 10;
+    for _ in 1..ATTEMPTS {
+        match load() {
+            Err(ProgramError::LoadError { io_error, .. })
+                if io_error.kind() == ErrorKind::WouldBlock => {}
+            outcome => return outcome,
+        }
+    }
+    load()
+}
+
 impl Dataplane {
     /// Has the kernel verify the program for `hook`, and keep it for as long as this lives.
     pub(super) fn load(&mut self, hook: Hook) -> Result<()> {
         let loaded = match hook {
-            Hook::XdpUplink => self.xdp()?.load(),
-            hook => self.program(hook)?.load(),
+            Hook::XdpUplink => {
+                let program = self.xdp()?;
+                verify(|| program.load())
+            }
+            hook => {
+                let program = self.program(hook)?;
+                verify(|| program.load())
+            }
         };
         loaded.with_context(|| format!("the kernel refused the BPF program {}", hook.name()))
     }
@@ -128,5 +152,44 @@ impl Dataplane {
             .with_context(|| format!("the BPF object has no program {name}"))?
             .try_into()
             .with_context(|| format!("the BPF program {name} is not a TC classifier"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use aya_obj::VerifierLog;
+
+    use super::*;
+
+    /// What loading ends with when it ends with these errors first, and how often it was tried.
+    fn verified(errors: &[i32]) -> (Option<i32>, usize) {
+        let mut tried = 0;
+        let outcome = verify(|| {
+            tried += 1;
+            errors.get(tried - 1).map_or(Ok(()), |&errno| {
+                Err(ProgramError::LoadError {
+                    io_error: io::Error::from_raw_os_error(errno),
+                    verifier_log: VerifierLog::new(String::new()),
+                })
+            })
+        });
+        let errno = outcome.err().and_then(|error| match error {
+            ProgramError::LoadError { io_error, .. } => io_error.raw_os_error(),
+            _ => None,
+        });
+        (errno, tried)
+    }
+
+    #[test]
+    fn an_interrupted_verifier_is_asked_again() {
+        assert_eq!(verified(&[]), (None, 1));
+        assert_eq!(verified(&[libc::EAGAIN, libc::EAGAIN]), (None, 3));
+        assert_eq!(
+            verified(&[libc::EAGAIN, libc::EACCES]),
+            (Some(libc::EACCES), 2)
+        );
+        assert_eq!(verified(&[libc::EAGAIN; 20]), (Some(libc::EAGAIN), 10));
     }
 }

@@ -47,7 +47,7 @@ pub use flows::{Flows, flow_tuples, now, ticks, time};
 pub use generation::Generations;
 pub use intact::check_intact;
 pub use listener::Listener;
-pub use load::{Dataplane, load};
+pub use load::{Dataplane, load, verify};
 pub use maps::{BpfArray, BpfHash, BpfMap, DeviceMap, Full, RouteTable, Table};
 pub use next_hops::{LiveNextHops, live_next_hops};
 pub use object::bpf_object;

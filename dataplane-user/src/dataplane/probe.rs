@@ -9,7 +9,7 @@ use dataplane_common::abi::{maps, probes};
 use nix::time::{ClockId, clock_getres, clock_gettime};
 use tracing::debug;
 
-use super::jiffies::Jiffies;
+use super::{jiffies::Jiffies, load::verify};
 
 /// An IPv4 packet that ends behind its TCP header, in an Ethernet frame: what is tried on does not
 /// look at the rest.
@@ -69,8 +69,7 @@ fn jiffies(ebpf: &mut Ebpf) -> Result<Jiffies> {
 /// Loads one program, and returns what it returns.
 fn run(ebpf: &mut Ebpf, name: &str) -> Result<u32> {
     let program = program(ebpf, name)?;
-    program
-        .load()
+    verify(|| program.load())
         .with_context(|| format!("the kernel refused the BPF program {name}"))?;
     let result = program
         .test_run(TestRunOptions {

@@ -14,7 +14,7 @@ use dataplane_tests::{
     Agent, Build, Lab, Mode, Node, PingOptions, cluster_yaml, ping, programs::attached,
     require_root,
 };
-use dataplane_user::dataplane::bpf_object;
+use dataplane_user::dataplane::{bpf_object, verify};
 
 use crate::scene::{version, versions};
 
@@ -327,7 +327,7 @@ fn load(name: &str, work: impl FnOnce(&mut SchedClassifier) -> Result<()>) -> Re
     let mut ebpf = loader.load(bpf_object()?)?;
     let program = ebpf.program_mut(name).context("the object has it")?;
     let program: &mut SchedClassifier = program.try_into()?;
-    program.load()?;
+    verify(|| program.load())?;
     work(program)
 }
 

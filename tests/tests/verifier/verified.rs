@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use aya::programs::{ProgramError, SchedClassifier, Xdp};
+use dataplane_user::dataplane::verify;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// What one program took.
@@ -52,7 +53,7 @@ impl Verified {
     pub fn by_loading(program: &mut impl Reload) -> Result<Self> {
         program.unload()?;
         let started = Instant::now();
-        program.load()?;
+        verify(|| program.load())?;
         let load = started.elapsed();
         program.unload()?;
         let log = log(program)?;
@@ -71,7 +72,7 @@ impl Verified {
 fn log(program: &mut impl Reload) -> Result<String> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, 0, hard)?;
-    let loaded = program.load();
+    let loaded = verify(|| program.load());
     setrlimit(Resource::RLIMIT_NOFILE, soft, hard)?;
     match loaded {
         Err(ProgramError::LoadError {

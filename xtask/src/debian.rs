@@ -1,7 +1,7 @@
 //! Debian's packages.
 
 use std::{
-    fs, io,
+    env, fs, io,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     process::Command,
@@ -35,6 +35,9 @@ const UNITS: &[(&str, &[&str])] = &[(
     ],
 )];
 
+/// Packages that conflict with a sibling which came from another archive, such as backports.
+const SIBLINGS: &[(&str, &str)] = &[("qemu-system-x86", "qemu-utils")];
+
 /// What packages start their daemons with.
 const STARTERS: &[&str] = &["invoke-rc.d", "deb-systemd-invoke"];
 
@@ -59,6 +62,8 @@ fn is_debian_12(os_release: &str) -> bool {
 }
 
 /// Installs `packages`, and removes none. No daemon is started, then or with the machine.
+///
+/// In CI, whose machines nobody else uses, a newer sibling of one of them gives way to Debian 12's.
 pub(crate) fn install(packages: &[&str]) -> Result<()> {
     let mut update = Command::new("apt-get");
     if let Err(error) = process::run(update.args(["-qq", "update"])) {
@@ -67,11 +72,24 @@ pub(crate) fn install(packages: &[&str]) -> Result<()> {
     }
     // A policy-rc.d(8) would do as well, but might be there, and would stay if we were killed.
     let path = format!("DPkg::Path={}:{DPKG_PATH}", idle_starters()?.display());
-    process::run(install_command(packages).args(["-o", &path])).context(
-        "cannot install the packages. Those of the BPF toolchain are in Debian 12 with its \
-         security archive, and conflict with its other Rust packages (rustc, rustup); where that \
-         is in the way, any rustup toolchain on LLVM 22 with the component rust-src will do",
-    )?;
+    let mut command = install_command(packages);
+    command.args(["-o", &path]);
+    let siblings: Vec<_> = siblings(packages).collect();
+    if env::var_os("CI").is_some() && !siblings.is_empty() {
+        command.arg("--allow-downgrades").args(&siblings);
+    }
+    process::run(&mut command).with_context(|| match &*siblings {
+        [] => "cannot install the packages. Those of the BPF toolchain are in Debian 12 with its \
+               security archive, and conflict with its other Rust packages (rustc, rustup); where \
+               that is in the way, any rustup toolchain on LLVM 22 with the component rust-src \
+               will do"
+            .to_owned(),
+        siblings => format!(
+            "cannot install the packages. What is here from another archive than Debian 12's own \
+             can be in the way: `apt-get install --allow-downgrades {}` makes room",
+            siblings.join(" ")
+        ),
+    })?;
     daemons(packages).try_for_each(|daemon| process::run(&mut disable_command(daemon)))?;
     match lookup::program("systemctl") {
         Some(_) => units(packages).try_for_each(|units| process::run(&mut units_command(units))),
@@ -108,6 +126,19 @@ pub(crate) fn install_line(packages: &[&str]) -> String {
     }
     commands.extend(units(packages).map(|units| process::line(units_command(units).arg("--now"))));
     commands.join(" && ")
+}
+
+/// Debian 12's own version of what is installed and may be in the way of `packages`.
+fn siblings(packages: &[&str]) -> impl Iterator<Item = String> {
+    let siblings = SIBLINGS.iter().filter(|(of, _)| packages.contains(of));
+    let installed = siblings.filter(|(_, sibling)| is_installed(sibling));
+    installed.map(|(_, sibling)| format!("{sibling}/bookworm"))
+}
+
+fn is_installed(package: &str) -> bool {
+    let mut query = Command::new("dpkg-query");
+    query.args(["--show", "--showformat=${db:Status-Status}", package]);
+    process::output(&mut query).is_ok_and(|status| status == "installed")
 }
 
 /// The daemons that `packages` bring.

@@ -309,8 +309,7 @@ fn packets_wait_for_nobody_and_what_is_lost_is_counted() -> Result<()> {
     let (lab, _agents) = lab(Mode::None)?;
     echo(&lab)?;
     // When it is stopped for too long, the programs take it for dead.
-    let attempts = (0..ATTEMPTS).filter_map(|_| flooded_while_stopped(&lab).transpose());
-    let flooded = attempts.into_iter().next();
+    let flooded = (0..ATTEMPTS).find_map(|_| flooded_while_stopped(&lab).transpose());
     let (datagrams, packets, words) = flooded.context("sending takes too long here")??;
     let lost = words
         .rsplit("and ")

@@ -121,6 +121,7 @@ fn a_real_prometheus_scrapes_it() -> Result<()> {
     ] {
         eventually(&format!("Prometheus has {query}"), || has_sample(query))?;
     }
+    eventually("no scrape failed last", || Ok(!has_sample("up==0")?))?;
     Ok(())
 }
 

@@ -70,7 +70,7 @@ pub fn linked_program(path: &Path) -> Result<Option<u32>> {
 }
 
 /// Whether the program went while it was looked at.
-fn is_gone(error: &ProgramError) -> bool {
+pub(super) fn is_gone(error: &ProgramError) -> bool {
     match error {
         ProgramError::SyscallError(error) => error.io_error.kind() == io::ErrorKind::NotFound,
         _ => false,

@@ -8,6 +8,7 @@ use aya::programs::{
 };
 use nix::errno::Errno;
 
+use super::described::is_gone;
 use crate::kernel::{Link, Netlink};
 
 /// Where on an interface a program is.
@@ -47,7 +48,7 @@ impl LoadedPrograms {
                     let name = program.name_as_str().unwrap_or_default();
                     programs.insert(program.id(), name.to_owned());
                 }
-                Err(error) if errno(&error) == Some(Errno::ENOENT) => {}
+                Err(error) if is_gone(&error) => {}
                 Err(error) => {
                     return Err(error).context("cannot list the BPF programs: are you root?");
                 }
